@@ -1,0 +1,311 @@
+"""The bundle: the directory that carries one trained model from training to serving.
+
+    bundle/
+      model.ckpt         the Lightning checkpoint, source of truth
+      model.onnx         exported from it, images (n, 28, 28) -> logits (n, 10)
+      bundle.json        what is needed to use them, and the sha256 of each
+      registration.json  once published: the registry's name and version
+
+Only the standard library and numpy are imported here, so that what serves a bundle needs neither torch nor Lightning, and
+nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION = 1
+IMAGE_SHAPE = (28, 28)
+INPUT_RANGE = (0.0, 1.0)
+LABELS = tuple(range(10))
+
+CHECKPOINT = "model.ckpt"
+ONNX = "model.onnx"
+MANIFEST = "bundle.json"
+REGISTRATION = "registration.json"
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Counts of a statistic between bin edges; ``len(edges) == len(counts) + 1``, values outside fall in the end bins."""
+
+    edges: list[float]
+    counts: list[int]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating[Any]], edges: npt.NDArray[np.floating[Any]]) -> Self:
+        """Count ``values`` (n,) between ``edges`` (bins + 1,)."""
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        return cls(edges=[float(edge) for edge in edges], counts=[int(count) for count in counts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What the model saw and answered on the validation images: the reference that drift is measured against."""
+
+    images: int
+    class_counts: list[int]
+    histograms: dict[str, Histogram]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where the model came from."""
+
+    run_id: str | None
+    git_revision: str | None
+    data_digest: str
+    split_seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """The registry's name and version of a published bundle."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A verified bundle. ``network`` holds the arguments of ``model.network.Network``."""
+
+    network: dict[str, Any]
+    temperature: float
+    metrics: dict[str, float]
+    onnx_max_abs_difference: float
+    profile: Profile
+    lineage: Lineage
+    labels: tuple[int, ...] = LABELS
+    input_shape: tuple[int, ...] = IMAGE_SHAPE
+    input_range: tuple[float, ...] = INPUT_RANGE
+    format_version: int = FORMAT_VERSION
+    files: dict[str, str] = field(default_factory=dict)
+    directory: Path = field(default=Path(), compare=False)
+    digest: str = field(default="", compare=False)
+    registration: Registration | None = field(default=None, compare=False)
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the Lightning checkpoint lies."""
+        return self.directory / CHECKPOINT
+
+    @property
+    def onnx_path(self) -> Path:
+        """Where the ONNX export lies."""
+        return self.directory / ONNX
+
+    @property
+    def version(self) -> str:
+        """The registry's version, or the first digits of the manifest's digest for a bundle that was never published."""
+        return self.registration.version if self.registration else self.digest[:12]
+
+    def save(self, directory: Path, *, checkpoint: Path, onnx: Path) -> Self:
+        """Write the bundle to ``directory``, whole or not at all, and load it from there.
+
+        A bundle that was there before is replaced. Raises `OSError` where the directory cannot be written.
+        """
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
+            new = Path(scratch, "new")
+            new.mkdir()
+            shutil.copyfile(checkpoint, new / CHECKPOINT)
+            shutil.copyfile(onnx, new / ONNX)
+            content = {name: value for name, value in asdict(self).items() if name in _MANIFEST_FIELDS}
+            content["files"] = {name: sha256(new / name) for name in (CHECKPOINT, ONNX)}
+            (new / MANIFEST).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+            self.load(new)
+            if directory.exists():
+                directory.rename(Path(scratch, "old"))
+            new.rename(directory)
+        return self.load(directory)
+
+    def register(self, registration: Registration) -> None:
+        """Note beside the bundle under which name and version the registry knows it."""
+        scratch = self.directory / f".{REGISTRATION}"
+        scratch.write_text(json.dumps(asdict(registration)) + "\n")
+        scratch.replace(self.directory / REGISTRATION)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read and verify the bundle in ``directory``.
+
+        Raises `BundleError` where a file is missing, altered, or of another format or shape than this code serves.
+        """
+        if not directory.is_dir():
+            message = f"{directory}: expected a bundle, a directory with {MANIFEST}, {ONNX} and {CHECKPOINT}; it does not exist"
+            raise BundleError(message)
+        manifest = _Reader(directory / MANIFEST)
+        bundle = cls(**_manifest_fields(manifest), directory=directory, digest=sha256(directory / MANIFEST))
+        for name, digest in bundle.files.items():
+            path = directory / name
+            if not path.is_file():
+                message = f"{path}: missing, though {MANIFEST} lists it"
+                raise BundleError(message)
+            if (found := sha256(path)) != digest:
+                message = (
+                    f"{path}: sha256 is {found[:12]}..., {MANIFEST} says {digest[:12]}...: the file was altered or cut short"
+                )
+                raise BundleError(message)
+        if (directory / REGISTRATION).exists():
+            registration = _Reader(directory / REGISTRATION)
+            names = Registration(name=registration.text("name"), version=registration.text("version"))
+            bundle = replace(bundle, registration=names)
+        return bundle
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Softmax of ``logits`` (n, classes) divided by ``temperature`` (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    scaled = logits / np.float32(temperature)
+    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: Floats = scaled / scaled.sum(axis=1, keepdims=True)
+    return result
+
+
+def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
+    """What the input profile counts of ``images`` (n, 28, 28) in [0, 1]; each value has shape (n,).
+
+    ``mean_ink`` is the mean pixel; ``stroke_mass`` the share of pixels more than half inked; ``slant`` the tangent of the
+    strokes' lean to the left, from the second central moments (mu11 / mu02), and 0 for a blank image.
+    """
+    rows, columns = np.mgrid[: IMAGE_SHAPE[0], : IMAGE_SHAPE[1]].reshape(2, -1).astype(np.float64)
+    basis = np.stack([np.ones_like(rows), columns, rows, columns * rows, rows * rows], axis=1)
+    flat = images.reshape(len(images), -1)
+    ink, x, y, xy, yy = (flat @ basis).T
+    total = np.where(ink > 0, ink, 1.0)
+    covariance = xy / total - (x / total) * (y / total)
+    variance = yy / total - (y / total) ** 2
+    slant = np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 1e-9)
+    return {"mean_ink": ink / flat.shape[1], "stroke_mass": (flat > 0.5).mean(axis=1), "slant": slant}
+
+
+_MANIFEST_FIELDS = {f.name for f in fields(Bundle)} - {"directory", "digest", "registration"}
+
+
+class _Reader:
+    """Takes values out of a JSON object; each error names the file and the field."""
+
+    def __init__(self, path: Path, value: Any = None, prefix: str = "") -> None:
+        self.path, self.prefix = path, prefix
+        self.value = self._read() if value is None else value
+        if not isinstance(self.value, dict):
+            self.fail("" if not prefix else prefix.removesuffix("."), "a JSON object", self.value)
+
+    def _read(self) -> Any:
+        try:
+            return json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            message = f"{self.path}: missing"
+            raise BundleError(message) from None
+        except (ValueError, RecursionError) as error:
+            message = f"{self.path}: not JSON ({error})"
+            raise BundleError(message) from None
+
+    def fail(self, name: str, expected: str, found: Any) -> None:
+        where = f"{self.prefix}{name}: " if name else ""
+        message = f"{self.path}: {where}expected {expected}, got {json.dumps(found)[:80]}"
+        raise BundleError(message)
+
+    def raw(self, name: str) -> Any:
+        if name not in self.value:
+            message = f"{self.path}: {self.prefix}{name}: missing"
+            raise BundleError(message)
+        return self.value[name]
+
+    def text(self, name: str) -> str:
+        found = self.raw(name)
+        if not isinstance(found, str) or not found:
+            self.fail(name, "a string", found)
+        return str(found)
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self.raw(name) is None else self.text(name)
+
+    def whole(self, name: str) -> int:
+        found = self.raw(name)
+        if type(found) is not int:
+            self.fail(name, "a whole number", found)
+        return int(found)
+
+    def number(self, name: str, *, above: float = -math.inf) -> float:
+        found = self.raw(name)
+        if type(found) not in (int, float) or not math.isfinite(found) or not found > above:
+            self.fail(name, f"a number above {above:g}" if above > -math.inf else "a number", found)
+        return float(found)
+
+    def numbers(self, name: str) -> list[float]:
+        found = self.raw(name)
+        if not isinstance(found, list) or not all(type(item) in (int, float) and math.isfinite(item) for item in found):
+            self.fail(name, "a list of numbers", found)
+        return list(found)
+
+    def exactly(self, name: str, expected: Any) -> Any:
+        found = self.raw(name)
+        if found != expected:
+            self.fail(name, json.dumps(expected), found)
+        return found
+
+    def inner(self, name: str) -> "_Reader":
+        return _Reader(self.path, self.raw(name), f"{self.prefix}{name}.")
+
+
+def _manifest_fields(manifest: _Reader) -> dict[str, Any]:
+    manifest.exactly("format_version", FORMAT_VERSION)
+    manifest.exactly("labels", list(LABELS))
+    manifest.exactly("input_shape", list(IMAGE_SHAPE))
+    manifest.exactly("input_range", list(INPUT_RANGE))
+    lineage, metrics, digests = manifest.inner("lineage"), manifest.inner("metrics"), manifest.inner("files")
+    return {
+        "network": manifest.inner("network").value,
+        "temperature": manifest.number("temperature", above=0),
+        "metrics": {name: metrics.number(name) for name in metrics.value},
+        "onnx_max_abs_difference": manifest.number("onnx_max_abs_difference"),
+        "profile": _profile(manifest.inner("profile")),
+        "lineage": Lineage(
+            run_id=lineage.optional_text("run_id"),
+            git_revision=lineage.optional_text("git_revision"),
+            data_digest=lineage.text("data_digest"),
+            split_seed=lineage.whole("split_seed"),
+        ),
+        "files": {name: digests.text(name) for name in (CHECKPOINT, ONNX)},
+    }
+
+
+def _profile(profile: _Reader) -> Profile:
+    counts = profile.numbers("class_counts")
+    if len(counts) != len(LABELS):
+        profile.fail("class_counts", f"{len(LABELS)} counts", counts)
+    histograms = profile.inner("histograms")
+    return Profile(
+        images=profile.whole("images"),
+        class_counts=[int(count) for count in counts],
+        histograms={name: _histogram(histograms.inner(name)) for name in histograms.value},
+    )
+
+
+def _histogram(histogram: _Reader) -> Histogram:
+    edges, counts = histogram.numbers("edges"), histogram.numbers("counts")
+    if len(edges) != len(counts) + 1 or edges != sorted(edges):
+        histogram.fail("edges", f"{len(counts) + 1} rising numbers", edges)
+    return Histogram(edges=edges, counts=[int(count) for count in counts])

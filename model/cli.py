@@ -1,0 +1,190 @@
+"""Lightning's command line over the module and the data: fit, validate, test, predict."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from torch import Tensor
+
+from model.bundle import Bundle
+from model.checkpoints import BEST, LAST, Checkpoints, checkpoint_dir
+from model.data import TRAIN_SIZE, MnistData
+from model.errors import ConfigError
+from model.export import build_bundle
+from model.module import DigitClassifier
+from model.outbox import Outbox
+from model.predictions import write_predictions
+from model.progress import ProgressLines
+from model.tracking import MlflowLogger, Run, git_revision, sync_command
+
+BUNDLE = "bundle"
+CONFIG = "config.yaml"
+DEFAULT_SEED = 42
+
+
+class TrainingCLI(LightningCLI):
+    """`LightningCLI` with our defaults, resume by run directory, and a bundle at the end of ``fit``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our one option of our own."""
+        parser.add_argument("--overwrite", type=bool, default=False, help="let fit replace the run in trainer.default_root_dir")
+
+    @property
+    def directory(self) -> Path:
+        """The run's: checkpoints, configuration, outbox, bundle."""
+        return Path(self._get(self.config, "trainer")["default_root_dir"])
+
+    def _parse_ckpt_path(self) -> None:
+        """Turn ``last`` and ``best`` into files before Lightning reads the network's arguments from the checkpoint."""
+        options = self.config[self.config.subcommand]
+        folder = checkpoint_dir(Path(options.trainer.default_root_dir))
+        fitting = self.config.subcommand == "fit"
+        named = options.ckpt_path or (None if fitting else "best")
+        if named in ("last", "best"):
+            path = folder / {"last": LAST, "best": BEST}[named]
+            if path.exists():
+                named = str(path)
+            elif fitting:
+                print(f"no {path} yet: starting from the beginning", flush=True)
+                named = None
+        if named is not None and not Path(named).is_file():
+            message = (
+                f"ckpt_path: expected a checkpoint, {named if named not in ('last', 'best') else folder / BEST} does not exist"
+            )
+            raise ConfigError(message)
+        options.ckpt_path = named
+        super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Gradient descent takes the whole training set in each step."""
+        options = self.config[self.config.subcommand]
+        if options.model.optimizer == "gd" and options.data.batch_size != TRAIN_SIZE:
+            print(f"optimizer gd: data.batch_size is {TRAIN_SIZE:,}, the whole training set", flush=True)
+            options.data.batch_size = TRAIN_SIZE
+
+    def instantiate_classes(self) -> None:
+        """Make the module, the data and the trainer; what they refuse is the configuration's fault."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def before_fit(self) -> None:
+        """Refuse to mix two runs in one directory; then begin or resume the tracked run."""
+        options = self.config["fit"]
+        if not options.ckpt_path and not options.overwrite and Run.find(self.directory):
+            message = (
+                f"trainer.default_root_dir: {self.directory} holds a run already; go on with it (--ckpt_path last), "
+                "choose another directory, or replace it (--overwrite true)"
+            )
+            raise ConfigError(message)
+        if not options.ckpt_path and (left := Outbox(self.directory).pending()):
+            message = (
+                f"overwrite: {len(left)} entries of the run there were never sent; first run: {sync_command(self.directory)}"
+            )
+            raise ConfigError(message)
+        self.datamodule.split("train")
+        if isinstance(self.trainer.logger, MlflowLogger):
+            self.trainer.logger.open(self.directory, resume=bool(options.ckpt_path))
+            if not options.ckpt_path:
+                self.trainer.logger.log_hyperparams(self._parameters())
+
+    def _parameters(self) -> dict[str, Any]:
+        model = {name: value for name, value in self.model.hparams.items() if not name.startswith("_")}
+        return {
+            **model,
+            "epochs": self.trainer.max_epochs,
+            "batch_size": self.datamodule.batch_size,
+            "augmentation": self.datamodule.augmentation,
+            "split_seed": self.datamodule.split_seed,
+            "seed": self.model.seed,
+            "data_digest": self.datamodule.digest,
+            "git_revision": git_revision(),
+        }
+
+    def fit(self, model: pl.LightningModule, **options: Any) -> None:
+        """Train; checkpoints are read without unpickling anything."""
+        self.trainer.fit(model, **{**options, "weights_only": True})
+
+    def predict(self, model: pl.LightningModule, **options: Any) -> None:
+        """Answer each image and write the answers down."""
+        batches = self.trainer.predict(model, **{**options, "weights_only": True})
+        if self.trainer.is_global_zero:
+            path = write_predictions(self.directory, torch.cat([cast("Tensor", batch) for batch in batches or []]))
+            print(f"answers in {path}", flush=True)
+
+    def after_fit(self) -> None:
+        """Make the bundle of the best checkpoint, and end the tracked run."""
+        if not self.trainer.is_global_zero:
+            return
+        logger = self.trainer.logger
+        run_id = logger.version if isinstance(logger, MlflowLogger) else None
+        best = checkpoint_dir(self.directory) / BEST
+        print(f"bundling {best}", flush=True)
+        bundle = build_bundle(self.directory / BUNDLE, checkpoint=best, data=self.datamodule, run_id=run_id or None)
+        if isinstance(logger, MlflowLogger):
+            logger.log_metrics(bundle.metrics | {"temperature": bundle.temperature}, step=self.trainer.global_step)
+            logger.log_artifact(BUNDLE, folder=BUNDLE)
+            logger.log_artifact(CONFIG)
+            logger.close("FINISHED")
+        print(_summary(bundle), flush=True)
+
+
+def _summary(bundle: Bundle) -> str:
+    figures = bundle.metrics
+    return (
+        f"{bundle.directory}: accuracy {figures['test_accuracy']:.2%} on test images, {figures['validation_accuracy']:.2%} on "
+        f"validation images; temperature {bundle.temperature:.3f} brings the calibration error from "
+        f"{figures['validation_calibration_error_before']:.4f} to {figures['validation_calibration_error']:.4f}; "
+        f"ONNX and torch differ by at most {bundle.onnx_max_abs_difference:.1g}"
+    )
+
+
+class ResolvedConfig(SaveConfigCallback):
+    """Prints the whole configuration of a fit and keeps it beside the checkpoints."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
+        super().__init__(parser, config, **{**options, "save_to_log_dir": False})
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Called once, by the first process."""
+        del pl_module
+        if stage != "fit":
+            return
+        path = Path(trainer.default_root_dir, CONFIG)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.parser.dump(self.config, skip_none=False))
+        print(f"configuration, in full in {path}:\n{self.parser.dump(self.config)}", flush=True)
+
+
+def run_lightning() -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` as the program's arguments say."""
+    # Lightning's own use of torch, and MLflow's news of its database: neither is of use to who trains.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    interactive = sys.stderr.isatty()
+    progress: Callback = TQDMProgressBar(refresh_rate=20) if interactive else ProgressLines()
+    TrainingCLI(
+        DigitClassifier,
+        MnistData,
+        save_config_callback=ResolvedConfig,
+        seed_everything_default=DEFAULT_SEED,
+        trainer_defaults={
+            "max_epochs": 5,
+            "default_root_dir": "build",
+            "logger": {"class_path": "model.tracking.MlflowLogger"},
+            "callbacks": [Checkpoints(), progress],
+            "enable_progress_bar": interactive,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+        },
+        auto_configure_optimizers=False,
+        parser_kwargs={"prog": "python -m model", "epilog": "Also: publish, sync; each has its own --help."},
+    )

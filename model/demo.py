@@ -1,0 +1,116 @@
+"""Serve a bundle, send it real test images, and show the answers.
+
+python -m model.demo --bundle build/bundle          # stops by itself
+python -m model.demo --bundle build/bundle --keep   # leaves the server up until Ctrl-C
+"""
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from model.bundle import Bundle, Floats
+from model.data import MnistData
+
+_READY_SECONDS, _REQUEST_SECONDS, _STOP_SECONDS = 60.0, 30.0, 30.0
+_SHOWN = 3
+_BATCH = 250
+_NAME = "digits"
+_SHADES = " .:-=+*#%@"
+
+
+def main() -> int:
+    """Run the demo; exit code 1 where the server does not come up or answers otherwise than the bundle says."""
+    parser = argparse.ArgumentParser(prog="python -m model.demo", description="Serve a bundle and send it real test images.")
+    parser.add_argument("--bundle", type=Path, default=Path("build/bundle"), help="The bundle's directory.")
+    parser.add_argument("--http_port", type=int, default=0, help="The server's port; a free one by default.")
+    parser.add_argument("--keep", action="store_true", help="Leave the server up until Ctrl-C.")
+    arguments = parser.parse_args()
+    port = arguments.http_port or _free_port()
+    expected = Bundle.load(arguments.bundle).metrics["test_accuracy"]
+    images, labels = MnistData().split("test").arrays()
+    with serve(arguments.bundle, port) as url:
+        _show(url, images[:_SHOWN], labels[:_SHOWN])
+        accuracy = _accuracy(url, images, labels)
+        print(f"accuracy over the {len(labels):,} test images through HTTP: {accuracy:.2%} (the bundle says {expected:.2%})")
+        if arguments.keep:
+            _wait(url)
+    return 0 if abs(accuracy - expected) < 1 / len(labels) else 1
+
+
+@contextmanager
+def serve(bundle: Path, port: int) -> Iterator[str]:
+    """A server of ``bundle`` while the context lasts: its prediction URL. Raises `RuntimeError` where it does not come up."""
+    command = [sys.executable, "-m", "serving", "--model_dir", str(bundle), "--model_name", _NAME, "--http_port", str(port)]
+    print(f"serving: {' '.join(['python', *command[1:]])}", flush=True)
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _await_ready(process, f"http://127.0.0.1:{port}/v2/models/{_NAME}/ready", started + _READY_SECONDS)
+        print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
+        yield f"http://127.0.0.1:{port}/v1/models/{_NAME}:predict"
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        print("server stopped", flush=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str, deadline: float) -> None:
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url, timeout=1).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    message = f"the server did not become ready (exit code {process.poll()})"
+    raise RuntimeError(message)
+
+
+def _show(url: str, images: Floats, labels: np.ndarray) -> None:
+    answer = httpx.post(url, json={"instances": images.tolist()}, timeout=_REQUEST_SECONDS).raise_for_status().json()
+    for image, label, prediction in zip(images, labels, answer["predictions"], strict=True):
+        print()
+        for row in image:
+            print("    " + "".join(_SHADES[round(float(pixel) * (len(_SHADES) - 1))] * 2 for pixel in row).rstrip())
+        probabilities = "  ".join(f"{digit}: {value:.4f}" for digit, value in enumerate(prediction["probabilities"]))
+        print(f"    answer {prediction['label']}, label {label}, model version {answer['model_version']}\n    {probabilities}")
+    print(flush=True)
+
+
+def _accuracy(url: str, images: Floats, labels: np.ndarray) -> float:
+    correct = 0
+    with httpx.Client(timeout=_REQUEST_SECONDS) as client:
+        for start in range(0, len(images), _BATCH):
+            body = {"instances": images[start : start + _BATCH].tolist()}
+            answers = client.post(url, json=body).raise_for_status().json()["predictions"]
+            correct += sum(
+                answer["label"] == label for answer, label in zip(answers, labels[start : start + _BATCH], strict=True)
+            )
+    return correct / len(images)
+
+
+def _wait(url: str) -> None:
+    print(f"the server stays up at {url} until Ctrl-C", flush=True)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""V1 request bodies to images, and answers to response bodies. Pure: no server, no model.
+
+A request is ``{"instances": [...]}``, each instance a list of 28 rows of 28 numbers or of 784 numbers in [0, 1] (0 is paper,
+1 is ink), or an image, ``{"b64": "..."}``. A body of type ``image/png`` or ``image/jpeg`` is one image.
+"""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+import orjson
+
+from model.bundle import IMAGE_SHAPE, INPUT_RANGE, Floats
+from serving.picture import MAX_PIXELS, PictureError, normalise, open_picture
+
+MAX_INSTANCES = 1024
+JSON_TYPE = "application/json"
+IMAGE_TYPES = ("image/png", "image/jpeg")
+
+_ROWS, _COLUMNS = IMAGE_SHAPE
+_PIXELS = _ROWS * _COLUMNS
+_IMAGE = f"{_ROWS} rows of {_COLUMNS} numbers, {_PIXELS} numbers, or {{'b64': an image}}"
+
+
+class FieldError(ValueError):
+    """A request that cannot be answered; the message names the field, what was expected there and what was found."""
+
+    def __init__(self, field: str, expected: str, found: str) -> None:
+        super().__init__(f"{field}: expected {expected}, got {found}")
+
+
+def decode(body: bytes, content_type: str = JSON_TYPE, max_instances: int = MAX_INSTANCES) -> Floats:
+    """The images (n, 28, 28) of a request body of ``content_type``. Raises `FieldError`."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type in IMAGE_TYPES:
+        return _Pictures().read("body", body)[None]
+    if media_type not in ("", JSON_TYPE):
+        _fail("content-type", f"{JSON_TYPE}, {' or '.join(IMAGE_TYPES)}", repr(media_type))
+    return parse_instances(parse_json(body), max_instances=max_instances)
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value in ``body``. Raises `FieldError` naming the place where it is no JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        found = f"{error.msg} (line {error.lineno} column {error.colno})" if body else "an empty body"
+        _fail("body", "a JSON object with a list of instances", found)
+
+
+def parse_instances(payload: Any, *, max_instances: int = MAX_INSTANCES) -> Floats:
+    """The images (n, 28, 28) of a V1 payload, n at least 1. Raises `FieldError`."""
+    if not isinstance(payload, dict):
+        _fail("body", "a JSON object with a list of instances", _kind(payload))
+    unknown = [name for name in payload if name not in ("instances", "signature_name")]
+    if "instances" not in payload:
+        _fail("instances", f"a list of images, each {_IMAGE}", f"no such key; the body has {unknown[:5] or 'none'}")
+    if unknown:
+        _fail(unknown[0][:40], "no key but instances and signature_name", "this one")
+    instances = payload["instances"]
+    if not isinstance(instances, list):
+        _fail("instances", f"a list of images, each {_IMAGE}", _kind(instances))
+    if not 1 <= len(instances) <= max_instances:
+        _fail("instances", f"1 to {max_instances} images", f"{len(instances)}")
+    images = np.empty((len(instances), _PIXELS), np.float32)
+    pictures = _Pictures()
+    for index, instance in enumerate(instances):
+        images[index] = _instance(f"instances[{index}]", instance, pictures).reshape(_PIXELS)
+    return images.reshape(len(instances), *IMAGE_SHAPE)
+
+
+def encode(probabilities: Floats, labels: Sequence[int], model_version: str) -> dict[str, Any]:
+    """The V1 response for ``probabilities`` (n, 10) of ``labels``."""
+    answers = zip(probabilities.argmax(axis=1).tolist(), probabilities.tolist(), strict=True)
+    predictions = [{"label": labels[best], "probabilities": row} for best, row in answers]
+    return {"predictions": predictions, "model_version": model_version}
+
+
+class _Pictures:
+    """Reads the images of one request, which share a budget of pixels: a few bytes can hold a great many."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PIXELS
+
+    def read(self, field: str, content: bytes) -> Floats:
+        try:
+            picture = open_picture(content, self._left)
+            self._left -= picture.width * picture.height
+            return normalise(picture)
+        except PictureError as error:
+            _fail(field, error.expected, error.found)
+
+
+def _instance(field: str, instance: Any, pictures: _Pictures) -> Floats:
+    if isinstance(instance, dict):
+        if list(instance) != ["b64"]:
+            _fail(field, "an object with the key b64 alone", f"the keys {list(instance)[:5]}")
+        return pictures.read(f"{field}.b64", _base64(f"{field}.b64", instance["b64"]))
+    if not isinstance(instance, list):
+        _fail(field, _IMAGE, _kind(instance))
+    if instance and isinstance(instance[0], list):
+        instance = _flatten(field, instance)
+    elif len(instance) != _PIXELS:
+        _fail(field, _IMAGE, f"a list of {len(instance)}")
+    return _numbers(field, instance)
+
+
+def _flatten(field: str, rows: list[Any]) -> list[Any]:
+    if len(rows) != _ROWS:
+        _fail(field, f"{_ROWS} rows", f"{len(rows)}")
+    for index, row in enumerate(rows):
+        if not isinstance(row, list):
+            _fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", _kind(row))
+        if len(row) != _COLUMNS:
+            _fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", f"{len(row)} of them")
+    return list(chain.from_iterable(rows))
+
+
+def _numbers(field: str, pixels: list[Any]) -> Floats:
+    """784 numbers as float32; booleans, strings, nulls and lists are no numbers, whatever numpy makes of them."""
+    low, high = INPUT_RANGE
+    expected = f"a number from {low:g} to {high:g}"
+    if not set(map(type, pixels)) <= {int, float}:
+        _fail_at(field, pixels, lambda pixel: type(pixel) in (int, float), expected)
+    if not low <= min(pixels) <= max(pixels) <= high:
+        _fail_at(field, pixels, lambda pixel: low <= pixel <= high, expected)
+    return np.array(pixels, np.float32)
+
+
+def _fail_at(field: str, pixels: list[Any], is_good: Callable[[Any], bool], expected: str) -> NoReturn:
+    index = next(index for index, pixel in enumerate(pixels) if not is_good(pixel))
+    _fail(f"{field}, pixel {index}", expected, _kind(pixels[index]))
+
+
+def _base64(field: str, text: Any) -> bytes:
+    if not isinstance(text, str):
+        _fail(field, "a base64 string", _kind(text))
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        _fail(field, "a base64 string", str(error).lower())
+
+
+def _kind(value: Any) -> str:
+    """A short name for a JSON value: its text where that is short, its type where it is not."""
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps(value) if isinstance(value, bool | int | float | str) else names[type(value)]
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _fail(field: str, expected: str, found: str) -> NoReturn:
+    raise FieldError(field, expected, found)

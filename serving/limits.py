@@ -1,0 +1,120 @@
+"""What stands before kserve's app: a limit on request bodies, and errors in one shape, ``{"error": "field: ..."}``."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from serving.codec import FieldError
+from serving.predictor import UnknownModel
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+_BODY_TIMEOUT_SECONDS = 30.0
+# A client that is cut off in the middle of sending sees a broken connection instead of the answer: so what is too much is read
+# to its end and thrown away, but no longer than this.
+_DISCARD_SECONDS = 0.8
+
+
+class BodyLimit:
+    """ASGI middleware that answers 413 to bodies above ``max_body_bytes`` and 408 to those that do not come."""
+
+    def __init__(self, app: App, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.app, self.max_body_bytes = app, max_body_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
+                body = await self._read(receive)
+        except TimeoutError:
+            answer = _error(
+                HTTPStatus.REQUEST_TIMEOUT, f"body: expected all of it within {_BODY_TIMEOUT_SECONDS:g} s, got a part"
+            )
+            await answer(scope, receive, send)
+            return
+        if body is None:
+            await self._discard(receive)
+            answer = _error(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: expected at most {self.max_body_bytes:,} bytes, got more"
+            )
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body, or None as soon as it is too large."""
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.max_body_bytes:
+                return None
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    async def _discard(self, receive: Receive) -> None:
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while (await receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            pass
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def install(app: FastAPI, *, max_body_bytes: int) -> None:
+    """Put the limit and the error handlers on kserve's ``app``, before it is served."""
+    app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
+    app.add_exception_handler(FieldError, _invalid_field)
+    app.add_exception_handler(UnknownModel, _unknown_model)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _invalid_field(request: Request, error: Exception) -> JSONResponse:
+    del request
+    return _error(HTTPStatus.BAD_REQUEST, str(error))
+
+
+async def _unknown_model(request: Request, error: Exception) -> JSONResponse:
+    del request
+    return _error(HTTPStatus.NOT_FOUND, str(error))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException), "registered for it alone"
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            text = f"path: expected a route of the V1 protocol, got {request.url.path[:80]}"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another")
+            text = f"method: expected {allowed}, got {request.method}"
+        case _:
+            text = str(error.detail)
+    return _error(error.status_code, text, error.headers)
+
+
+def _error(status: int, text: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": text}, status, headers)

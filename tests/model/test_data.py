@@ -1,0 +1,220 @@
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.augmentation import Augmentation
+from model.data import Batches, DataError, MnistData, Split, read_idx
+from tests.processes import ROOT
+
+MNIST = ROOT / "data" / "mnist"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+
+
+def small_split(size: int = 10) -> Split:
+    return Split(images=torch.arange(size * 784.0).view(size, 28, 28), labels=torch.arange(size))
+
+
+def test_splits_are_50000_5000_5000_and_share_no_image(mnist: MnistData) -> None:
+    sizes = {name: len(mnist.split(name)) for name in ("train", "validation", "golden", "test")}
+    assert sizes == {"train": 50_000, "validation": 5_000, "golden": 5_000, "test": 10_000}
+    # MNIST's training images hold no exact duplicate, so their bytes tell them apart.
+    seen = [image.numpy().tobytes() for name in ("train", "validation", "golden") for image in mnist.split(name).images]
+    assert len(set(seen)) == 60_000
+
+
+def test_split_depends_on_the_split_seed_alone(mnist: MnistData) -> None:
+    torch.manual_seed(7)
+    again = MnistData(str(MNIST))
+    assert torch.equal(again.split("golden").images, mnist.split("golden").images)
+    other = MnistData(str(MNIST), split_seed=1)
+    assert not torch.equal(other.split("golden").labels, mnist.split("golden").labels)
+
+
+def test_images_are_floats_from_0_to_1(mnist: MnistData) -> None:
+    images = mnist.split("test").images
+    assert images.dtype == torch.float32
+    assert (images.min(), images.max()) == (0.0, 1.0)
+
+
+def test_digest_names_the_bytes_of_all_files(mnist: MnistData, tmp_path: Path) -> None:
+    sums = (MNIST / "SHA256SUMS").read_text()
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    assert MnistData(str(tmp_path)).digest == mnist.digest
+    (tmp_path / "SHA256SUMS").write_text(sums.replace("1a1a05", "1a1a06"))
+    assert MnistData(str(tmp_path)).digest != mnist.digest
+
+
+def corrupt_missing(path: Path) -> None:
+    path.unlink()
+
+
+def corrupt_truncated_gzip(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def corrupt_truncated_idx(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
+
+
+def corrupt_longer_idx(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"x"))
+
+
+def corrupt_one_pixel(path: Path) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[1000] ^= 1
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def corrupt_magic(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"\x00\x00\x0d\x03" + gzip.decompress(path.read_bytes())[4:]))
+
+
+def corrupt_image_size(path: Path) -> None:
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:8] + (14).to_bytes(4, "big") + (56).to_bytes(4, "big") + content[16:]))
+
+
+def corrupt_header(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:6]))
+
+
+def corrupt_not_gzip(path: Path) -> None:
+    path.write_bytes(b"<html>not found</html>")
+
+
+def corrupt_bit_in_gzip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "fault"),
+    [
+        (corrupt_missing, "missing"),
+        (corrupt_truncated_gzip, "truncated"),
+        (corrupt_truncated_idx, "truncated, 7,839,916 bytes where its header says 7,840,016"),
+        (corrupt_longer_idx, "too long"),
+        (corrupt_one_pixel, "altered"),
+        (corrupt_magic, "magic number is 0x00000d03"),
+        (corrupt_image_size, "images are 14x56, expected 28x28"),
+        (corrupt_header, "truncated in its header"),
+        (corrupt_not_gzip, "cannot be read"),
+        (corrupt_bit_in_gzip, "cannot be read"),
+    ],
+)
+def test_damaged_file_is_named_in_one_line_with_its_fault(tmp_path: Path, corrupt, fault: str) -> None:  # type: ignore[no-untyped-def]
+    for file in MNIST.iterdir():
+        shutil.copy(file, tmp_path)
+    corrupt(tmp_path / TEST_IMAGES)
+    with pytest.raises(DataError) as caught:
+        MnistData(str(tmp_path)).split("test")
+    assert str(tmp_path / TEST_IMAGES) in str(caught.value)
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_digests_and_swapped_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="SHA256SUMS: missing"):
+        MnistData(str(tmp_path)).split("train")
+    for file in MNIST.iterdir():
+        shutil.copy(file, tmp_path)
+    shutil.copy(tmp_path / TEST_LABELS, tmp_path / TEST_IMAGES)
+    with pytest.raises(DataError, match="altered"):
+        MnistData(str(tmp_path)).split("test")
+
+
+def test_plain_idx_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "images-idx3-ubyte"
+    path.write_bytes(gzip.decompress((MNIST / TEST_IMAGES).read_bytes()))
+    assert np.array_equal(read_idx(path), read_idx(MNIST / TEST_IMAGES))
+
+
+def test_each_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
+    batches = Batches(small_split(), batch_size=3, seed=1)
+    epochs = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        epochs.append(torch.cat([labels for _, labels in batches]).tolist())
+    assert len(batches) == 4
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(10))
+    assert epochs[0] != epochs[1] != list(range(10))
+
+
+def test_images_and_labels_stay_together() -> None:
+    for images, labels in Batches(small_split(), batch_size=4, seed=3):
+        assert torch.equal(images[:, 0, 0] / 784, labels.float())
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4])
+def test_resumed_batches_are_those_that_were_left(stop: int) -> None:
+    distortion = Augmentation(rotation_degrees=20, elastic_pixels=1)
+    options = {"batch_size": 3, "seed": 5, "augmentation": distortion}
+    whole = Batches(small_split(), **options)  # type: ignore[arg-type]
+    whole.set_epoch(4)
+    expected = list(whole)
+    first = Batches(small_split(), **options)  # type: ignore[arg-type]
+    first.set_epoch(4)
+    for _ in zip(range(stop), first, strict=False):
+        pass
+    second = Batches(small_split(), batch_size=3, seed=99, augmentation=distortion)
+    second.load_state_dict({**first.state_dict(), "position": stop})
+    rest = list(second)
+    assert len(rest) == len(expected) - stop
+    for (images, labels), (expected_images, expected_labels) in zip(rest, expected[stop:], strict=True):
+        assert torch.equal(images, expected_images)
+        assert torch.equal(labels, expected_labels)
+    second.set_epoch(5)
+    assert len(list(second)) == len(expected)
+
+
+def test_resume_with_another_batch_size_is_refused() -> None:
+    state = Batches(small_split(), batch_size=3, seed=1).state_dict()
+    with pytest.raises(ValueError, match="batch_size: the checkpoint was trained with 3, got 4"):
+        Batches(small_split(), batch_size=4, seed=1).load_state_dict(state)
+
+
+def test_processes_share_a_batch_evenly() -> None:
+    split = small_split(11)
+    shares = [Batches(split, batch_size=4, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    whole = list(Batches(split, batch_size=4, seed=1))
+    for (_, first), (_, second), (_, labels) in zip(*shares, whole, strict=True):
+        assert len(first) == len(second)
+        assert set(first.tolist() + second.tolist()) == set(labels[: len(labels) // 2 * 2].tolist())
+
+
+def test_evaluation_on_several_processes_drops_nothing() -> None:
+    seen = [labels for rank in range(3) for _, labels in Batches(small_split(), batch_size=4, rank=rank, world_size=3)]
+    assert sorted(torch.cat(seen).tolist()) == list(range(10))
+
+
+def test_augmentation_moves_images_but_not_their_batch() -> None:
+    images = torch.zeros(8, 28, 28)
+    images[:, 10:18, 12:16] = 1.0
+    moved = Augmentation(translation_pixels=2, rotation_degrees=10).apply(images, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape
+    assert not torch.equal(moved, images)
+    assert torch.allclose(moved.sum((1, 2)), images.sum((1, 2)), rtol=0.1)
+    assert moved.min() >= 0
+    assert moved.max() <= 1.001
+
+
+def test_augmentation_distorts_by_the_pixels_it_states() -> None:
+    ramp = torch.arange(28.0).repeat(500, 28, 1)
+    moved = Augmentation(elastic_pixels=1.5, elastic_smoothness_pixels=3).apply(ramp, torch.Generator().manual_seed(0))
+    inner = (moved - ramp)[:, 8:20, 8:20]
+    assert inner.std() == pytest.approx(1.5, rel=0.1)
+    shifted = Augmentation(translation_pixels=2).apply(ramp, torch.Generator().manual_seed(0))
+    inner = (shifted - ramp)[:, 8:20, 8:20]
+    assert inner.abs().max() == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize("field", ["rotation_degrees", "scale", "elastic_pixels"])
+def test_augmentation_out_of_range_names_the_field(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Augmentation(**{field: -1.0})

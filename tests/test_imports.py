@@ -1,0 +1,38 @@
+"""Who may import whom: serving takes `model.bundle` and, in the torch engine, `model.network`; model takes nothing of serving."""
+
+import ast
+import sys
+from pathlib import Path
+
+from tests.processes import ROOT
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    return found | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+
+
+def of(package: str) -> dict[str, set[str]]:
+    return {str(path.relative_to(ROOT)): imports(path) for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def test_serving_imports_only_the_bundle_of_model() -> None:
+    for name, modules in of("serving").items():
+        allowed = {"model.bundle", "model.network"} if name == "serving/engine.py" else {"model.bundle"}
+        assert {module for module in modules if module.split(".")[0] == "model"} <= allowed, name
+        heavy = {"lightning", "pytorch_lightning", "mlflow", "sklearn"} | ({"torch"} if name != "serving/engine.py" else set())
+        assert not {module for module in modules if module.split(".")[0] in heavy}, name
+
+
+def test_model_never_imports_serving() -> None:
+    for name, modules in of("model").items():
+        assert not {module for module in modules if module.split(".")[0] == "serving"}, name
+
+
+def test_the_bundle_needs_only_the_standard_library_and_numpy() -> None:
+
+
+    modules = {module.split(".")[0] for module in of("model")["model/bundle.py"]}
+    assert modules - set(sys.stdlib_module_names) == {"numpy"}
+    assert (ROOT / "model" / "__init__.py").read_text() == ""
