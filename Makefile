@@ -29,18 +29,19 @@ demo: $(VENV)/demo ## train on MNIST, publish, serve, predict; ARGS=--keep leave
 
 test: lint types unit ## lint, types and all tests that need no cluster
 
-lint: $(VENV)/test
+lint: $(VENV)/test ## style and common mistakes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/test
+types: $(VENV)/test ## types, over all packages
 	$(BIN)/mypy
 
-unit: $(VENV)/test
+unit: $(VENV)/test ## the tests; ARGS=... goes to pytest
 	$(BIN)/pytest $(ARGS)
 
-bench: $(VENV)/test ## measure an epoch beside a bare torch loop
+bench: $(VENV)/test ## measure an epoch beside a bare torch loop, and the start of the server (after make demo)
 	$(BIN)/python loadtests/train_speed.py
+	$(BIN)/python loadtests/startup.py
 
 clean: ## remove what was built and trained
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache

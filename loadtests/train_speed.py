@@ -112,7 +112,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     train, validation = data.split("train"), data.split("validation")
 
     def bare() -> Iterable[tuple[Tensor, Tensor]]:
-        for chosen in torch.randperm(len(train)).split(data.batch_size):  # type: ignore[no-untyped-call]  # torch gives it no types
+        for chosen in torch.randperm(len(train)).split(data.batch_size):
             yield train.images[chosen], train.labels[chosen]
 
     loader = DataLoader(Items(train), batch_size=data.batch_size, shuffle=True)
@@ -147,10 +147,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="Counted epochs of each way.")
     seconds = measure(parser.parse_args().rounds)
     ratios = {
-        name: statistics.median(one / bare for one, bare in zip(times, seconds["bare"], strict=True)) for name, times in seconds.items()
+        name: statistics.median(one / bare for one, bare in zip(times, seconds["bare"], strict=True))
+        for name, times in seconds.items()
     }
     medians = {name: round(statistics.median(times), 3) for name, times in seconds.items()}
-    print(json.dumps({"median_seconds": medians, "ratio_to_bare": {name: round(ratio, 3) for name, ratio in ratios.items()}, "bar": BAR}))
+    print(
+        json.dumps(
+            {"median_seconds": medians, "ratio_to_bare": {name: round(ratio, 3) for name, ratio in ratios.items()}, "bar": BAR}
+        )
+    )
     return 0 if ratios["fit"] <= BAR else 1
 
 

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--http_port", type=int, default=0, help="The server's port; a free one by default.")
     parser.add_argument("--keep", action="store_true", help="Leave the server up until Ctrl-C.")
     arguments = parser.parse_args()
-    port = arguments.http_port or _free_port()
+    port = arguments.http_port or free_port()
     expected = Bundle.load(arguments.bundle).metrics["test_accuracy"]
     images, labels = MnistData().split("test").arrays()
     with serve(arguments.bundle, port) as url:
@@ -58,16 +58,22 @@ def serve(bundle: Path, port: int) -> Iterator[str]:
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
         yield f"http://127.0.0.1:{port}/v1/models/{_NAME}:predict"
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
         print("server stopped", flush=True)
 
 
-def _free_port() -> int:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server, gently if it lets us."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -185,7 +185,7 @@ class DigitClassifier(pl.LightningModule):
         self.log(f"{stage}_accuracy", correct / max(images, 1), prog_bar=True)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; the name of the current hook, which Lightning sets some forty times a step, without torch's checks."""
+        """Set an attribute; the current hook's name, which Lightning sets forty times a step, without torch's checks."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -208,6 +208,8 @@ class Totals:
 
     def reduced(self, strategy: Strategy) -> list[float]:
         """The three sums over all processes."""
-        sums = torch.tensor([float(self.loss), float(self.correct), self.images], dtype=torch.float64, device=strategy.root_device)
+        sums = torch.tensor(
+            [float(self.loss), float(self.correct), self.images], dtype=torch.float64, device=strategy.root_device
+        )
         reduced: list[float] = strategy.reduce(sums, reduce_op="sum").tolist()
         return reduced

@@ -109,8 +109,11 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         case HTTPStatus.NOT_FOUND:
             text = f"path: expected a route of the V1 protocol, got {request.url.path[:80]}"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another")
+            # kserve's route of a model's state matches the path of its verbs as well.
+            is_verb = request.url.path.endswith((":predict", ":explain"))
+            allowed = "POST" if is_verb else (error.headers or {}).get("Allow", "another")
             text = f"method: expected {allowed}, got {request.method}"
+            return _error(error.status_code, text, {"Allow": allowed})
         case _:
             text = str(error.detail)
     return _error(error.status_code, text, error.headers)

@@ -148,8 +148,8 @@ def _fit(ink: Floats) -> Floats:
 
 
 def _centre(ink: Floats) -> Floats:
-    """Put the centre of mass in the middle of 28x28, as far as the ink stays inside."""
-    places = [np.arange(length) + 0.5 for length in ink.shape]
+    """Put the centre of mass on pixel (14, 14), as MNIST has it, as far as the ink stays inside."""
+    places = [np.arange(length) for length in ink.shape]
     mass = float(ink.sum())
     centre = (float(ink.sum(axis=1) @ places[0]) / mass, float(ink.sum(axis=0) @ places[1]) / mass)
     top, left = (min(max(round(_SIDE / 2 - middle), 0), _SIDE - length) for middle, length in zip(centre, ink.shape, strict=True))

@@ -83,7 +83,7 @@ class Plane(DataPlane):  # type: ignore[misc]  # kserve has no types
         known = list(self.model_registry.get_models())
         if model_name.partition(":")[0] in known and model_name.endswith((":predict", ":explain")):
             # kserve's routes split the verb off for POST alone.
-            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
         if model_name not in known:
             raise UnknownModel(model_name, known)
         return bool(await super().model_ready(model_name, disable_predictor_health_check))

@@ -10,7 +10,8 @@ import pytest
 
 from model.bundle import Bundle
 from model.data import MnistData
-from tests.processes import ROOT, Server, free_port
+from model.demo import free_port
+from tests.processes import ROOT, Server
 
 # Small enough for seconds, good enough to be right nearly always; `fit` of this is what the resume tests repeat.
 FIT = ["fit", "--model.hidden_sizes", "[64]", "--model.learning_rate", "0.005", "--trainer.max_epochs", "3"]

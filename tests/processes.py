@@ -1,7 +1,6 @@
 """Child processes of the tests: the command line, servers, ports. Everything ends with the test that started it."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,12 +12,6 @@ from typing import Self
 import httpx
 
 ROOT = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Process:

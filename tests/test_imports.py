@@ -32,7 +32,6 @@ def test_model_never_imports_serving() -> None:
 
 def test_the_bundle_needs_only_the_standard_library_and_numpy() -> None:
 
-
     modules = {module.split(".")[0] for module in of("model")["model/bundle.py"]}
     assert modules - set(sys.stdlib_module_names) == {"numpy"}
     assert (ROOT / "model" / "__init__.py").read_text() == ""

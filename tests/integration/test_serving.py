@@ -16,8 +16,9 @@ from PIL import Image
 
 from model.bundle import Bundle
 from model.data import MnistData
+from model.demo import free_port
 from serving.engine import Engine
-from tests.processes import Process, Server, free_port
+from tests.processes import Process, Server
 
 JSON = {"content-type": "application/json"}
 GOOD = [[0.0] * 784]
@@ -63,7 +64,11 @@ BAD = [
     Bad(name="lone surrogate", says="body: expected a JSON object", body=b'{"instances": "\\ud800"}'),
     Bad(name="UTF-16", says="body: expected a JSON object", body=encode({"instances": GOOD}).decode().encode("utf-16")),
     Bad(name="gzip", says="body: expected a JSON object", body=gzip.compress(encode({"instances": GOOD}))),
-    Bad(name="nesting of 5,000 lists", says="body: expected a JSON object", body=b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    Bad(
+        name="nesting of 5,000 lists",
+        says="body: expected a JSON object",
+        body=b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ),
     Bad(name="nesting of 5,000 objects", says="body: expected a JSON object", body=b'{"instances":' * 5000 + b"0" + b"}" * 5000),
     Bad(name="nesting of 500", says="instances[0]", body=b'{"instances": ' + b"[" * 500 + b"]" * 500 + b"}"),
     Bad(name="a list", says="body: expected a JSON object with a list of instances, got a list", body=b"[]"),
@@ -84,13 +89,27 @@ BAD = [
     Bad(name="an instance null", says="instances[0]: expected 28 rows", body=encode({"instances": [None]})),
     Bad(name="an instance a string", says="instances[0]: expected 28 rows", body=encode({"instances": ["7"]})),
     Bad(name="an empty instance", says="instances[0]: expected 28 rows", body=encode({"instances": [[]]})),
-    Bad(name="783 numbers", says="instances[0]: expected 28 rows of 28 numbers, 784 numbers", body=encode({"instances": [[0.0] * 783]})),
+    Bad(
+        name="783 numbers",
+        says="instances[0]: expected 28 rows of 28 numbers, 784 numbers",
+        body=encode({"instances": [[0.0] * 783]}),
+    ),
     Bad(name="27x28", says="instances[0]: expected 28 rows, got 27", body=encode({"instances": [[[0.0] * 28] * 27]})),
-    Bad(name="28x27", says="instances[0][0]: expected a row of 28 numbers, got 27", body=encode({"instances": [[[0.0] * 27] * 28]})),
+    Bad(
+        name="28x27",
+        says="instances[0][0]: expected a row of 28 numbers, got 27",
+        body=encode({"instances": [[[0.0] * 27] * 28]}),
+    ),
     Bad(name="29 rows", says="instances[0]: expected 28 rows, got 29", body=encode({"instances": [[[0.0] * 28] * 29]})),
-    Bad(name="ragged rows", says="instances[0][27]: expected a row", body=encode({"instances": [[*[[0.0] * 28] * 27, [0.0] * 5]]})),
+    Bad(
+        name="ragged rows", says="instances[0][27]: expected a row", body=encode({"instances": [[*[[0.0] * 28] * 27, [0.0] * 5]]})
+    ),
     Bad(name="a row a number", says="instances[0][1]: expected a row", body=encode({"instances": [[[0.0] * 28, *[0.0] * 27]]})),
-    Bad(name="28x28x1", says="instances[0], pixel 0: expected a number from 0 to 1", body=encode({"instances": [[[[0.0]] * 28] * 28]})),
+    Bad(
+        name="28x28x1",
+        says="instances[0], pixel 0: expected a number from 0 to 1",
+        body=encode({"instances": [[[[0.0]] * 28] * 28]}),
+    ),
     Bad(name="a string pixel", says='instances[0], pixel 0: expected a number from 0 to 1, got "0.5"', body=instance("0.5")),
     Bad(name="a boolean pixel", says="instances[0], pixel 0: expected a number from 0 to 1, got true", body=instance(True)),
     Bad(name="a null pixel", says="instances[0], pixel 0: expected a number from 0 to 1, got null", body=instance(None)),
@@ -99,24 +118,59 @@ BAD = [
     Bad(name="above 1", says="instances[0], pixel 0: expected a number from 0 to 1, got 1.0001", body=instance(1.0001)),
     Bad(name="bytes 0 to 255", says="instances[0], pixel 0: expected a number from 0 to 1, got 255", body=instance(255)),
     Bad(name="a huge integer", says="instances[0], pixel 0", body=instance("X").replace(b'"X"', b"1" + b"0" * 30)),
-    Bad(name="the bad one is the last", says="instances[2], pixel 783", body=encode({"instances": [*GOOD * 2, [*[0.0] * 783, 2]]})),
+    Bad(
+        name="the bad one is the last", says="instances[2], pixel 783", body=encode({"instances": [*GOOD * 2, [*[0.0] * 783, 2]]})
+    ),
     Bad(name="bad base64", says="instances[0].b64: expected a base64 string", body=encode({"instances": [{"b64": "?"}]})),
     Bad(name="base64 not ASCII", says="instances[0].b64: expected a base64 string", body=encode({"instances": [{"b64": "é"}]})),
-    Bad(name="base64 a number", says="instances[0].b64: expected a base64 string, got 5", body=encode({"instances": [{"b64": 5}]})),
+    Bad(
+        name="base64 a number", says="instances[0].b64: expected a base64 string, got 5", body=encode({"instances": [{"b64": 5}]})
+    ),
     Bad(name="base64 empty", says="instances[0].b64: expected a PNG or JPEG image", body=encode({"instances": [{"b64": ""}]})),
-    Bad(name="base64 of no image", says="instances[0].b64: expected a PNG or JPEG", body=encode({"instances": [{"b64": b64(b"hello")}]})),
-    Bad(name="an object without b64", says="instances[0]: expected an object with the key b64", body=encode({"instances": [{"png": ""}]})),
-    Bad(name="b64 and more", says="instances[0]: expected an object with", body=encode({"instances": [{"b64": b64(png()), "w": 1}]})),
-    Bad(name="a cut PNG", says="instances[0].b64: expected a PNG", body=encode({"instances": [{"b64": b64(png((99, 99), 9)[:60])}]})),
+    Bad(
+        name="base64 of no image",
+        says="instances[0].b64: expected a PNG or JPEG",
+        body=encode({"instances": [{"b64": b64(b"hello")}]}),
+    ),
+    Bad(
+        name="an object without b64",
+        says="instances[0]: expected an object with the key b64",
+        body=encode({"instances": [{"png": ""}]}),
+    ),
+    Bad(
+        name="b64 and more",
+        says="instances[0]: expected an object with",
+        body=encode({"instances": [{"b64": b64(png()), "w": 1}]}),
+    ),
+    Bad(
+        name="a cut PNG",
+        says="instances[0].b64: expected a PNG",
+        body=encode({"instances": [{"b64": b64(png((99, 99), 9)[:60])}]}),
+    ),
     Bad(name="a blank picture", says="body: expected a digit", body=png((60, 60), 255), headers={"content-type": "image/png"}),
-    Bad(name="a picture too large", says="body: expected images of at most", body=png((5000, 4000)), headers={"content-type": "image/png"}),
+    Bad(
+        name="a picture too large",
+        says="body: expected images of at most",
+        body=png((5000, 4000)),
+        headers={"content-type": "image/png"},
+    ),
     Bad(
         name="pictures too large together",
         says="instances[4].b64: expected images of at most 16,000,000 pixels in a request",
         body=lambda: encode({"instances": [{"b64": b64(bright((1900, 1900)))} for _ in range(5)]}),
     ),
-    Bad(name="a GIF", says="body: expected a PNG or JPEG image", body=b"GIF89a" + b"\0" * 99, headers={"content-type": "image/png"}),
-    Bad(name="wrong content type", says="content-type: expected application/json", body=b"7", headers={"content-type": "text/plain"}),
+    Bad(
+        name="a GIF",
+        says="body: expected a PNG or JPEG image",
+        body=b"GIF89a" + b"\0" * 99,
+        headers={"content-type": "image/png"},
+    ),
+    Bad(
+        name="wrong content type",
+        says="content-type: expected application/json",
+        body=b"7",
+        headers={"content-type": "text/plain"},
+    ),
     Bad(name="form", says="content-type", body=b"instances=7", headers={"content-type": "application/x-www-form-urlencoded"}),
     Bad(name="unknown model", says="model: expected digits, got 'nope'", status=404, path="/v1/models/nope:predict"),
     Bad(name="unknown model asked for", says="model: expected digits", status=404, method="GET", path="/v1/models/nope"),
@@ -209,15 +263,21 @@ def test_readiness_is_of_the_model(server: Server) -> None:
 def test_a_ready_server_has_loaded_nothing_of_training(bundle: Bundle) -> None:
     port = str(free_port())
     # The interpreter's own list of what was imported, written as it goes.
-    with Process("serving.__main__", "--model_dir", str(bundle.directory), "--http_port", port, PYTHONPROFILEIMPORTTIME="1") as process:
+    with Process(
+        "serving.__main__", "--model_dir", str(bundle.directory), "--http_port", port, PYTHONPROFILEIMPORTTIME="1"
+    ) as process:
         process.wait_for("Uvicorn running")
         httpx.post(f"http://127.0.0.1:{port}/v1/models/digits:predict", json={"instances": GOOD}, timeout=10).raise_for_status()
-        imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in process.output.splitlines() if line.startswith("import time:")}
+        imported = {
+            line.rsplit("|", 1)[1].strip().split(".")[0]
+            for line in process.output.splitlines()
+            if line.startswith("import time:")
+        }
     assert {"kserve", "onnxruntime", "model", "serving"} <= imported
     assert not {"torch", "lightning", "pytorch_lightning", "mlflow", "sklearn"} & imported
 
 
-@pytest.mark.parametrize("options", [["--workers", "2"], ["--engine", "torch"], ["--max_instances", "2"]], ids=lambda value: " ".join(value))
+@pytest.mark.parametrize("options", [["--workers", "2"], ["--engine", "torch"], ["--max_instances", "2"]], ids=" ".join)
 def test_workers_engine_and_limits_are_chosen_by_flag(bundle: Bundle, mnist: MnistData, options: list[str]) -> None:
     images = mnist.split("test").images[:2].numpy()
     expected = Engine(bundle).predict(images)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -14,10 +14,11 @@ import pytest
 from mlflow import MlflowClient
 
 from model.bundle import Bundle
+from model.demo import free_port
 from model.outbox import Outbox
 from model.tracking import Run
 from tests.conftest import FIT
-from tests.processes import ROOT, Process, free_port, run
+from tests.processes import ROOT, Process, run
 
 
 @contextmanager
@@ -43,10 +44,8 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def kill(server: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     server.wait(10)
 
 

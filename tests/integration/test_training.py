@@ -70,7 +70,7 @@ def test_two_interrupts_end_it_at_once(tracking_uri: str, tmp_path: Path) -> Non
     assert load(tmp_path)["global_step"] >= 300
 
 
-def test_test_validate_and_predict_use_the_best_checkpoint(run_directory: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_test_validate_and_predict_use_the_best_checkpoint(run_directory: Path, bundle: Bundle) -> None:
     root = ["--trainer.default_root_dir", str(run_directory)]
     code, output = run("model", "test", *root)
     assert code == 0, output

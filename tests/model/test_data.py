@@ -1,5 +1,6 @@
 import gzip
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_split_depends_on_the_split_seed_alone(mnist: MnistData) -> None:
 def test_images_are_floats_from_0_to_1(mnist: MnistData) -> None:
     images = mnist.split("test").images
     assert images.dtype == torch.float32
-    assert (images.min(), images.max()) == (0.0, 1.0)
+    assert (float(images.min()), float(images.max())) == (0.0, 1.0)
 
 
 def test_digest_names_the_bytes_of_all_files(mnist: MnistData, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def corrupt_bit_in_gzip(path: Path) -> None:
         (corrupt_bit_in_gzip, "cannot be read"),
     ],
 )
-def test_damaged_file_is_named_in_one_line_with_its_fault(tmp_path: Path, corrupt, fault: str) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_file_is_named_in_one_line_with_its_fault(tmp_path: Path, corrupt: Callable[[Path], None], fault: str) -> None:
     for file in MNIST.iterdir():
         shutil.copy(file, tmp_path)
     corrupt(tmp_path / TEST_IMAGES)

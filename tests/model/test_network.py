@@ -72,8 +72,8 @@ def test_load_network_refuses_what_does_not_fit(tmp_path: Path) -> None:
     state = {f"network.{name}": tensor for name, tensor in Network([8]).state_dict().items()}
     torch.save({"state_dict": state}, path)
     assert load_network(path, {"hidden_sizes": [8]}).training is False
-    with pytest.raises(BundleError, match="model.ckpt"):
+    with pytest.raises(BundleError, match=r"model\.ckpt"):
         load_network(path, {"hidden_sizes": [9]})
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(BundleError, match="model.ckpt"):
+    with pytest.raises(BundleError, match=r"model\.ckpt"):
         load_network(path, {"hidden_sizes": [8]})

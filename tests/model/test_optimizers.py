@@ -29,7 +29,7 @@ def rates(name: str, **options: float) -> list[float]:
     schedule = build_schedule(name, optimizer, steps=100, **options)  # type: ignore[arg-type]
     seen = []
     for _ in range(100):
-        seen.append(schedule.get_last_lr()[0])
+        seen.append(float(schedule.get_last_lr()[0]))
         optimizer.step()
         schedule.step()
     return seen

@@ -72,4 +72,6 @@ def test_publish_refuses_below_a_floor_and_registers_nothing(own: Bundle, tracki
 
 def test_publish_to_a_server_that_does_not_know_the_run(own: Bundle, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="did not register"):
-        publish(own.directory, "x", DATA, f"sqlite:///{tmp_path}/other.db", Floors(recall=0, shift_invariance=0, calibration_error=1))
+        publish(
+            own.directory, "x", DATA, f"sqlite:///{tmp_path}/other.db", Floors(recall=0, shift_invariance=0, calibration_error=1)
+        )

@@ -67,20 +67,18 @@ WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("way", WAYS)
+# JPEG has neither transparency nor palettes nor 16 bits.
+@pytest.mark.parametrize(
+    ("way", "kind"), [*((way, "PNG") for way in WAYS), *((way, "JPEG") for way in ("as drawn", "inverted", "coloured", "small"))]
+)
 def test_pictures_of_any_kind_are_recognised_as_well_as_the_images(bundle: Bundle, mnist: MnistData, way: str, kind: str) -> None:
     images, labels = mnist.split("test").arrays()
     images, labels = images[:200], labels[:200]
     pictures = [WAYS[way](enlarge(image)) for image in images]
-    if kind == "JPEG":
-        if pictures[0].mode not in ("L", "RGB"):
-            pytest.skip("JPEG has neither transparency nor palettes nor 16 bits")
-        pictures = [picture.convert("RGB") for picture in pictures]
     engine = Engine(bundle)
     plain = (engine.predict(images).argmax(axis=1) == labels).mean()
     normalised = np.stack([normalise(open_picture(saved(picture, kind))) for picture in pictures])
-    assert (engine.predict(normalised).argmax(axis=1) == labels).mean() >= plain - 0.02
+    assert (engine.predict(normalised).argmax(axis=1) == labels).mean() >= plain - 0.015
 
 
 def test_a_28x28_grey_picture_is_taken_as_it_is(mnist: MnistData) -> None:
@@ -104,13 +102,14 @@ def test_the_longer_side_is_20_and_the_centre_of_mass_in_the_middle() -> None:
 def test_odd_sizes_give_an_image_or_a_reason(size: tuple[int, int]) -> None:
     generator = np.random.default_rng(0)
     picture = Image.fromarray(generator.integers(0, 256, size[::-1], dtype=np.uint8))
-    try:
-        image = normalise(open_picture(saved(picture)))
-    except PictureError as error:
-        assert "blank" in error.found
-    else:
-        assert image.shape == (28, 28)
-        assert 0 <= image.min() <= image.max() <= 1
+    content = saved(picture)
+    if size == (1, 1):
+        with pytest.raises(PictureError, match="a blank image"):
+            normalise(open_picture(content))
+        return
+    image = normalise(open_picture(content))
+    assert image.shape == (28, 28)
+    assert 0 <= image.min() <= image.max() <= 1
 
 
 def test_every_cut_of_a_picture_is_refused_or_read(mnist: MnistData) -> None:
