@@ -1,6 +1,7 @@
 """Lightning's command line over the module and the data: fit, validate, test, predict."""
 
 import logging
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -32,6 +33,8 @@ DEFAULT_SEED = 42
 class TrainingCLI(LightningCLI):
     """`LightningCLI` with our defaults, resume by run directory, and a bundle at the end of ``fit``."""
 
+    is_resumed: bool
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our one option of our own."""
         parser.add_argument("--overwrite", type=bool, default=False, help="let fit replace the run in trainer.default_root_dir")
@@ -46,6 +49,8 @@ class TrainingCLI(LightningCLI):
         options = self.config[self.config.subcommand]
         folder = checkpoint_dir(Path(options.trainer.default_root_dir))
         fitting = self.config.subcommand == "fit"
+        # Also where no checkpoint was written yet: a Job that always says `last` goes on with the run it began.
+        self.is_resumed = fitting and options.ckpt_path is not None
         named = options.ckpt_path or (None if fitting else "best")
         if named in ("last", "best"):
             path = folder / {"last": LAST, "best": BEST}[named]
@@ -78,23 +83,37 @@ class TrainingCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse to mix two runs in one directory; then begin or resume the tracked run."""
-        options = self.config["fit"]
-        if not options.ckpt_path and not options.overwrite and Run.find(self.directory):
+        self.datamodule.split("train")
+        if self.trainer.is_global_zero:
+            self._claim_directory()
+            if isinstance(self.trainer.logger, MlflowLogger):
+                self._open_run(self.trainer.logger)
+
+    def _claim_directory(self) -> None:
+        last = checkpoint_dir(self.directory) / LAST
+        if self.is_resumed or not (Run.find(self.directory) or last.exists()):
+            return
+        if not self.config["fit"].overwrite:
             message = (
                 f"trainer.default_root_dir: {self.directory} holds a run already; go on with it (--ckpt_path last), "
                 "choose another directory, or replace it (--overwrite true)"
             )
             raise ConfigError(message)
-        if not options.ckpt_path and (left := Outbox(self.directory).pending()):
-            message = (
-                f"overwrite: {len(left)} entries of the run there were never sent; first run: {sync_command(self.directory)}"
-            )
+        outbox = Outbox(self.directory)
+        if left := outbox.pending():
+            message = f"overwrite: {len(left)} entries of the run were never sent; first run: {sync_command(self.directory)}"
             raise ConfigError(message)
-        self.datamodule.split("train")
-        if isinstance(self.trainer.logger, MlflowLogger):
-            self.trainer.logger.open(self.directory, resume=bool(options.ckpt_path))
-            if not options.ckpt_path:
-                self.trainer.logger.log_hyperparams(self._parameters())
+        # All that a resumed or served run would read, so that nothing of the old one is taken for the new one's.
+        outbox.remove()
+        Run.forget(self.directory)
+        for folder in (checkpoint_dir(self.directory), self.directory / BUNDLE):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _open_run(self, logger: MlflowLogger) -> None:
+        is_known = Run.find(self.directory) is not None
+        logger.open(self.directory, resume=self.is_resumed)
+        if not is_known:
+            logger.log_hyperparams(self._parameters())
 
     def _parameters(self) -> dict[str, Any]:
         model = {name: value for name, value in self.model.hparams.items() if not name.startswith("_")}

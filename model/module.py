@@ -208,8 +208,6 @@ class Totals:
 
     def reduced(self, strategy: Strategy) -> list[float]:
         """The three sums over all processes."""
-        sums = torch.tensor(
-            [float(self.loss), float(self.correct), self.images], dtype=torch.float64, device=strategy.root_device
-        )
+        sums = torch.tensor([float(self.loss), float(self.correct), self.images], device=strategy.root_device)
         reduced: list[float] = strategy.reduce(sums, reduce_op="sum").tolist()
         return reduced

@@ -59,6 +59,11 @@ class Outbox:
                 end += len(line)
                 yield end, json.loads(line)
 
+    def remove(self) -> None:
+        """Forget all entries, sent or not."""
+        for path in (self.path, self._sent):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._sent.open("ab") as handle:

@@ -56,6 +56,11 @@ class Run:
         path = directory / _RUN
         return cls(**json.loads(path.read_text())) if path.exists() else None
 
+    @staticmethod
+    def forget(directory: Path) -> None:
+        """Make ``directory`` one without a run."""
+        (directory / _RUN).unlink(missing_ok=True)
+
     def save(self, directory: Path) -> None:
         """Note the run in ``directory``."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -65,7 +70,8 @@ class Run:
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client whose requests give up in seconds, not in minutes, as MLflow's own defaults would have it."""
+    """A client whose requests give up in seconds, not in MLflow's minutes, and that reports to nobody but the server."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     if tracking_uri.startswith("sqlite:///"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from serving.codec import FieldError
@@ -37,43 +37,42 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
-                body = await self._read(receive)
-        except TimeoutError:
-            answer = _error(
-                HTTPStatus.REQUEST_TIMEOUT, f"body: expected all of it within {_BODY_TIMEOUT_SECONDS:g} s, got a part"
-            )
-            await answer(scope, receive, send)
+            body = await self._read(receive)
+        except ClientDisconnect:
             return
-        if body is None:
-            await self._discard(receive)
-            answer = _error(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: expected at most {self.max_body_bytes:,} bytes, got more"
-            )
-            answer.headers["connection"] = "close"
-            await answer(scope, receive, send)
-            return
-        await self.app(scope, _replay(body, receive), send)
+        except _Refused as refused:
+            await _error(refused.status, str(refused), {"connection": "close"})(scope, receive, send)
+        else:
+            await self.app(scope, _replay(body, receive), send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The whole body, or None as soon as it is too large."""
+    async def _read(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self.max_body_bytes:
-                return None
-            more = message.get("more_body", False)
+        try:
+            async with asyncio.timeout(_BODY_TIMEOUT_SECONDS) as patience:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    if size <= self.max_body_bytes < size + len(part):
+                        patience.reschedule(asyncio.get_running_loop().time() + _DISCARD_SECONDS)
+                    size += len(part)
+                    if size <= self.max_body_bytes:
+                        parts.append(part)
+        except TimeoutError:
+            if size <= self.max_body_bytes:
+                text = f"body: expected all of it within {_BODY_TIMEOUT_SECONDS:g} s, got a part"
+                raise _Refused(HTTPStatus.REQUEST_TIMEOUT, text) from None
+        if size > self.max_body_bytes:
+            text = f"body: expected at most {self.max_body_bytes:,} bytes, got more"
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
         return b"".join(parts)
 
-    async def _discard(self, receive: Receive) -> None:
-        try:
-            async with asyncio.timeout(_DISCARD_SECONDS):
-                while (await receive()).get("more_body", False):
-                    pass
-        except TimeoutError:
-            pass
+
+class _Refused(Exception):  # noqa: N818 -- an answer, not an error
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,6 +10,7 @@ import torch
 
 from model.__main__ import main
 from model.bundle import Bundle
+from model.tracking import Run
 from tests.conftest import FIT
 from tests.processes import ROOT, Process, run
 
@@ -91,6 +92,42 @@ def test_a_run_is_not_overwritten_unless_told(run_directory: Path) -> None:
     assert code == 2
     assert "holds a run already" in output
     assert "--overwrite true" in output
+
+
+def test_overwrite_leaves_nothing_of_the_old_run(tracking_uri: str, tmp_path: Path) -> None:
+    command = ["model", *SMOKE, "--trainer.default_root_dir", str(tmp_path)]
+    code, output = run(*command, MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 0, output
+    before = Bundle.load(tmp_path / "bundle")
+    with Process(*command, "--overwrite", "true", "--trainer.max_epochs", "50", MLFLOW_TRACKING_URI=tracking_uri) as process:
+        process.wait_for("epoch 1/50")
+        process.popen.kill()
+        process.wait()
+    run_id = Run.find(tmp_path)
+    assert run_id
+    assert run_id.run_id != before.lineage.run_id
+    assert not (tmp_path / "bundle").exists()
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    # Killed before its first checkpoint, a run that is told to go on begins anew under its id.
+    code, output = run(*command, "--ckpt_path", "last", MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 0, output
+    assert "starting from the beginning" in output
+    assert Bundle.load(tmp_path / "bundle").lineage.run_id == run_id.run_id
+
+
+def test_two_processes_train_what_one_does(tracking_uri: str, tmp_path: Path) -> None:
+    command = ["model", *SMOKE, "--model.dropout_rate", "0", "--trainer.accelerator", "cpu"]
+    for devices in ("1", "2"):
+        root = str(tmp_path / devices)
+        options = ["--trainer.devices", devices, "--trainer.strategy", "ddp", "--trainer.default_root_dir", root]
+        code, output = run(*command, *options, MLFLOW_TRACKING_URI=tracking_uri)
+        assert code == 0, output
+    one, two = load(tmp_path / "1"), load(tmp_path / "2")
+    for name, tensor in one["state_dict"].items():
+        assert torch.allclose(tensor, two["state_dict"][name], atol=1e-4), name
+    assert one["train_totals"] == pytest.approx(two["train_totals"], rel=1e-3)
+    assert Bundle.load(tmp_path / "2" / "bundle").lineage.run_id
 
 
 def test_smoke_config_with_overrides(tracking_uri: str, tmp_path: Path) -> None:
