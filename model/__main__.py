@@ -18,10 +18,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from model.bundle import BundleError
 from model.cli import run_lightning
-from model.data import DataError
+from model.delivery import TrackingError, sync
 from model.errors import ConfigError
+from model.export import ParityError
+from model.idx import DataError
 from model.registry import RefusedError, publish
-from model.tracking import TrackingError, sync
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -40,7 +41,7 @@ def main() -> int:
         return _fail(error, EXIT_CONFIGURATION)
     except RefusedError as error:
         return _fail(error, EXIT_REFUSED)
-    except TrackingError as error:
+    except (TrackingError, ParityError, OSError) as error:
         return _fail(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

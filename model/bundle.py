@@ -12,7 +12,6 @@ nothing is ever unpickled.
 
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,6 +20,9 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from model.manifest import BundleError as BundleError  # noqa: PLC0414 -- part of this module's contract
+from model.manifest import Reader
 
 FORMAT_VERSION = 1
 IMAGE_SHAPE = (28, 28)
@@ -34,10 +36,6 @@ REGISTRATION = "registration.json"
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be used; the message names the file and what is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +148,25 @@ class Bundle:
         if not directory.is_dir():
             message = f"{directory}: expected a bundle, a directory with {MANIFEST}, {ONNX} and {CHECKPOINT}; it does not exist"
             raise BundleError(message)
-        manifest = _Reader(directory / MANIFEST)
+        manifest = Reader.open(directory / MANIFEST)
         bundle = cls(**_manifest_fields(manifest), directory=directory, digest=sha256(directory / MANIFEST))
         for name, digest in bundle.files.items():
             path = directory / name
             if not path.is_file():
                 message = f"{path}: missing, though {MANIFEST} lists it"
                 raise BundleError(message)
-            if (found := sha256(path)) != digest:
+            try:
+                found = sha256(path)
+            except OSError as error:
+                message = f"{path}: cannot be read ({error})"
+                raise BundleError(message) from None
+            if found != digest:
                 message = (
                     f"{path}: sha256 is {found[:12]}..., {MANIFEST} says {digest[:12]}...: the file was altered or cut short"
                 )
                 raise BundleError(message)
         if (directory / REGISTRATION).exists():
-            registration = _Reader(directory / REGISTRATION)
+            registration = Reader.open(directory / REGISTRATION)
             names = Registration(name=registration.text("name"), version=registration.text("version"))
             bundle = replace(bundle, registration=names)
         return bundle
@@ -203,74 +206,7 @@ def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
 _MANIFEST_FIELDS = {f.name for f in fields(Bundle)} - {"directory", "digest", "registration"}
 
 
-class _Reader:
-    """Takes values out of a JSON object; each error names the file and the field."""
-
-    def __init__(self, path: Path, value: Any = None, prefix: str = "") -> None:
-        self.path, self.prefix = path, prefix
-        self.value = self._read() if value is None else value
-        if not isinstance(self.value, dict):
-            self.fail("" if not prefix else prefix.removesuffix("."), "a JSON object", self.value)
-
-    def _read(self) -> Any:
-        try:
-            return json.loads(self.path.read_bytes())
-        except FileNotFoundError:
-            message = f"{self.path}: missing"
-            raise BundleError(message) from None
-        except (ValueError, RecursionError) as error:
-            message = f"{self.path}: not JSON ({error})"
-            raise BundleError(message) from None
-
-    def fail(self, name: str, expected: str, found: Any) -> None:
-        where = f"{self.prefix}{name}: " if name else ""
-        message = f"{self.path}: {where}expected {expected}, got {json.dumps(found)[:80]}"
-        raise BundleError(message)
-
-    def raw(self, name: str) -> Any:
-        if name not in self.value:
-            message = f"{self.path}: {self.prefix}{name}: missing"
-            raise BundleError(message)
-        return self.value[name]
-
-    def text(self, name: str) -> str:
-        found = self.raw(name)
-        if not isinstance(found, str) or not found:
-            self.fail(name, "a string", found)
-        return str(found)
-
-    def optional_text(self, name: str) -> str | None:
-        return None if self.raw(name) is None else self.text(name)
-
-    def whole(self, name: str) -> int:
-        found = self.raw(name)
-        if type(found) is not int:
-            self.fail(name, "a whole number", found)
-        return int(found)
-
-    def number(self, name: str, *, above: float = -math.inf) -> float:
-        found = self.raw(name)
-        if type(found) not in (int, float) or not math.isfinite(found) or not found > above:
-            self.fail(name, f"a number above {above:g}" if above > -math.inf else "a number", found)
-        return float(found)
-
-    def numbers(self, name: str) -> list[float]:
-        found = self.raw(name)
-        if not isinstance(found, list) or not all(type(item) in (int, float) and math.isfinite(item) for item in found):
-            self.fail(name, "a list of numbers", found)
-        return list(found)
-
-    def exactly(self, name: str, expected: Any) -> Any:
-        found = self.raw(name)
-        if found != expected:
-            self.fail(name, json.dumps(expected), found)
-        return found
-
-    def inner(self, name: str) -> "_Reader":
-        return _Reader(self.path, self.raw(name), f"{self.prefix}{name}.")
-
-
-def _manifest_fields(manifest: _Reader) -> dict[str, Any]:
+def _manifest_fields(manifest: Reader) -> dict[str, Any]:
     manifest.exactly("format_version", FORMAT_VERSION)
     manifest.exactly("labels", list(LABELS))
     manifest.exactly("input_shape", list(IMAGE_SHAPE))
@@ -292,7 +228,7 @@ def _manifest_fields(manifest: _Reader) -> dict[str, Any]:
     }
 
 
-def _profile(profile: _Reader) -> Profile:
+def _profile(profile: Reader) -> Profile:
     counts = profile.numbers("class_counts")
     if len(counts) != len(LABELS):
         profile.fail("class_counts", f"{len(LABELS)} counts", counts)
@@ -304,7 +240,7 @@ def _profile(profile: _Reader) -> Profile:
     )
 
 
-def _histogram(histogram: _Reader) -> Histogram:
+def _histogram(histogram: Reader) -> Histogram:
     edges, counts = histogram.numbers("edges"), histogram.numbers("counts")
     if len(edges) != len(counts) + 1 or edges != sorted(edges):
         histogram.fail("edges", f"{len(counts) + 1} rising numbers", edges)

@@ -63,11 +63,23 @@ class Checkpoints(ModelCheckpoint):
         if (self._signal is not None or trainer.world_size > 1) and not trainer.is_last_batch:
             self._stop_on_signal(trainer, save=True)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, and stop if a signal came; a run that is complete just ends."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if trainer.current_epoch + 1 != trainer.max_epochs:
-            self._stop_on_signal(trainer, save=False)
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop if a signal came since the last batch: the checkpoint of the epoch is written, and its figures are logged."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._stop_on_signal(trainer, save=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best score, also where the run's directory was moved or has another name in this pod."""
+        if Path(str(self.dirpath), BEST).exists():
+
+            def here(path: str) -> str:
+                return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+            names = ("best_model_path", "kth_best_model_path", "last_model_path")
+            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            moved = {name: here(state_dict[name]) for name in names} | {"dirpath": self.dirpath, "best_k_models": best}
+            state_dict = state_dict | moved
+        super().load_state_dict(state_dict)
 
     def _stop_on_signal(self, trainer: pl.Trainer, *, save: bool) -> None:
         stop = self._signal is not None
@@ -75,9 +87,8 @@ class Checkpoints(ModelCheckpoint):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if not stop:
             return
-        path = Path(str(self.dirpath), LAST)
         if save:
-            trainer.save_checkpoint(path, weights_only=False)
+            trainer.save_checkpoint(Path(str(self.dirpath), LAST), weights_only=False)
         if trainer.is_global_zero:
             print(f"stopped at step {trainer.global_step}; go on with: --ckpt_path last", flush=True)
         if isinstance(trainer.logger, MlflowLogger):

@@ -17,13 +17,14 @@ from torch import Tensor
 from model.bundle import Bundle
 from model.checkpoints import BEST, LAST, Checkpoints, checkpoint_dir
 from model.data import TRAIN_SIZE, MnistData
+from model.delivery import Run, sync_command
 from model.errors import ConfigError
 from model.export import build_bundle
 from model.module import DigitClassifier
 from model.outbox import Outbox
 from model.predictions import write_predictions
 from model.progress import ProgressLines
-from model.tracking import MlflowLogger, Run, git_revision, sync_command
+from model.tracking import MlflowLogger, Status, git_revision
 
 BUNDLE = "bundle"
 CONFIG = "config.yaml"
@@ -50,7 +51,8 @@ class TrainingCLI(LightningCLI):
         folder = checkpoint_dir(Path(options.trainer.default_root_dir))
         fitting = self.config.subcommand == "fit"
         # Also where no checkpoint was written yet: a Job that always says `last` goes on with the run it began.
-        self.is_resumed = fitting and options.ckpt_path is not None
+        own = options.ckpt_path in ("last", "best") or Path(options.ckpt_path or "").resolve().parent == folder.resolve()
+        self.is_resumed = fitting and own
         named = options.ckpt_path or (None if fitting else "best")
         if named in ("last", "best"):
             path = folder / {"last": LAST, "best": BEST}[named]
@@ -65,7 +67,13 @@ class TrainingCLI(LightningCLI):
             )
             raise ConfigError(message)
         options.ckpt_path = named
+        asked = options.model.as_dict()
         super()._parse_ckpt_path()
+        taken = {
+            name: value for name, value in self.config[self.config.subcommand].model.as_dict().items() if value != asked[name]
+        }
+        if taken:
+            print("from the checkpoint:", ", ".join(f"model.{name} {value}" for name, value in taken.items()), flush=True)
 
     def before_instantiate_classes(self) -> None:
         """Gradient descent takes the whole training set in each step."""
@@ -101,7 +109,10 @@ class TrainingCLI(LightningCLI):
             raise ConfigError(message)
         outbox = Outbox(self.directory)
         if left := outbox.pending():
-            message = f"overwrite: {len(left)} entries of the run were never sent; first run: {sync_command(self.directory)}"
+            message = (
+                f"overwrite: {len(left)} entries of the run were never sent; send them ({sync_command(self.directory)}), "
+                f"or give them up by removing {outbox.path}"
+            )
             raise ConfigError(message)
         # All that a resumed or served run would read, so that nothing of the old one is taken for the new one's.
         outbox.remove()
@@ -143,16 +154,27 @@ class TrainingCLI(LightningCLI):
         """Make the bundle of the best checkpoint, and end the tracked run."""
         if not self.trainer.is_global_zero:
             return
-        logger = self.trainer.logger
-        run_id = logger.version if isinstance(logger, MlflowLogger) else None
+        logger = self.trainer.logger if isinstance(self.trainer.logger, MlflowLogger) else None
+        status: Status = "FAILED"
+        try:
+            self._bundle(logger)
+            status = "FINISHED"
+        finally:
+            if logger:
+                logger.close(status)
+
+    def _bundle(self, logger: MlflowLogger | None) -> None:
         best = checkpoint_dir(self.directory) / BEST
+        if not best.exists():
+            print("no checkpoint was written, as with fast_dev_run, so there is no bundle", flush=True)
+            return
         print(f"bundling {best}", flush=True)
-        bundle = build_bundle(self.directory / BUNDLE, checkpoint=best, data=self.datamodule, run_id=run_id or None)
-        if isinstance(logger, MlflowLogger):
+        run_id = logger.version if logger else None
+        bundle = build_bundle(self.directory / BUNDLE, checkpoint=best, data=self.datamodule, run_id=run_id)
+        if logger:
             logger.log_metrics(bundle.metrics | {"temperature": bundle.temperature}, step=self.trainer.global_step)
             logger.log_artifact(BUNDLE, folder=BUNDLE)
             logger.log_artifact(CONFIG)
-            logger.close("FINISHED")
         print(_summary(bundle), flush=True)
 
 
@@ -185,8 +207,10 @@ class ResolvedConfig(SaveConfigCallback):
 
 def run_lightning() -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` as the program's arguments say."""
-    # Lightning's own use of torch, and MLflow's news of its database: neither is of use to who trains.
+    # Lightning's own use of torch and its advertisement, and MLflow's news of its database, are of no use to who trains.
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message="The number of training batches")  # its figures are logged by epoch
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     interactive = sys.stderr.isatty()
     progress: Callback = TQDMProgressBar(refresh_rate=20) if interactive else ProgressLines()

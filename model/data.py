@@ -5,13 +5,10 @@ golden ones, which nothing is trained, chosen or calibrated on: they are the yar
 The 10,000 test images are for reported figures only.
 """
 
-import gzip
 import hashlib
 import math
-import struct
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from model.augmentation import NO_AUGMENTATION, Augmentation
-from model.bundle import IMAGE_SHAPE, LABELS, Floats, Labels
+from model.bundle import LABELS, Floats, Labels
+from model.errors import ConfigError
+from model.idx import DIGESTS, DataError, read_digests, read_idx
 
 TRAIN_SIZE, VALIDATION_SIZE, GOLDEN_SIZE = 50_000, 5_000, 5_000
 SPLIT_SEED = 1998
-DIGESTS = "SHA256SUMS"
-
-# The magic number of an IDX file: two zero bytes, 8 for unsigned bytes, the number of dimensions.
-_IMAGES_MAGIC, _LABELS_MAGIC = 0x00000803, 0x00000801
 _EVALUATION_BATCH_SIZE = 5_000
-
-
-class DataError(ValueError):
-    """A data file that is missing or damaged; the message is one line that names it and what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,70 +47,6 @@ class Split:
     def take(self, indices: Tensor) -> "Split":
         """The images at ``indices`` (k,)."""
         return Split(images=self.images[indices], labels=self.labels[indices])
-
-
-def read_idx(path: Path, digest: str | None = None) -> npt.NDArray[np.uint8]:
-    """An IDX file of images (n, 28, 28) or labels (n,), compressed with gzip or plain.
-
-    The format is described with the data set, http://yann.lecun.com/exdb/mnist/. ``digest`` is the sha256 the file must have.
-    Raises `DataError` where it is missing, truncated, altered, or no such file.
-    """
-    try:
-        stored = path.read_bytes()
-        content = gzip.decompress(stored) if path.suffix == ".gz" else stored
-    except FileNotFoundError:
-        message = f"{path}: missing"
-        raise DataError(message) from None
-    except EOFError:
-        message = f"{path}: truncated, the gzip stream ends after {len(stored):,} bytes"
-        raise DataError(message) from None
-    except (OSError, zlib.error) as error:
-        message = f"{path}: cannot be read ({error})"
-        raise DataError(message) from None
-    array = _parse_idx(path, content)
-    found = hashlib.sha256(stored).hexdigest()
-    if digest not in (None, found):
-        message = f"{path}: altered, sha256 is {found[:12]}... where {DIGESTS} says {str(digest)[:12]}..."
-        raise DataError(message)
-    return array
-
-
-def _parse_idx(path: Path, content: bytes) -> npt.NDArray[np.uint8]:
-    magic = int.from_bytes(content[:4], "big")
-    if magic not in (_IMAGES_MAGIC, _LABELS_MAGIC):
-        message = (
-            f"{path}: magic number is 0x{magic:08x}, expected 0x{_IMAGES_MAGIC:08x} (images) or 0x{_LABELS_MAGIC:08x} (labels)"
-        )
-        raise DataError(message)
-    dimensions = magic & 0xFF
-    header = 4 + 4 * dimensions
-    if len(content) < header:
-        message = f"{path}: truncated in its header, at {len(content)} bytes"
-        raise DataError(message)
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if dimensions > 1 and shape[1:] != IMAGE_SHAPE:
-        message = f"{path}: images are {shape[1]}x{shape[2]}, expected {IMAGE_SHAPE[0]}x{IMAGE_SHAPE[1]}"
-        raise DataError(message)
-    expected = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
-        fault = "truncated" if len(content) < expected else "too long"
-        message = f"{path}: {fault}, {len(content):,} bytes where its header says {expected:,}"
-        raise DataError(message)
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def read_digests(data_dir: Path) -> dict[str, str]:
-    """The sha256 of each data file, by its name, from ``SHA256SUMS`` beside them."""
-    path = data_dir / DIGESTS
-    try:
-        pairs = [line.split() for line in path.read_text().splitlines()]
-        return {name: digest for digest, name in pairs}
-    except FileNotFoundError:
-        message = f"{path}: missing, expected the digests of the four MNIST files"
-        raise DataError(message) from None
-    except ValueError:
-        message = f"{path}: expected lines of a sha256 and a file's name"
-        raise DataError(message) from None
 
 
 def read_split(data_dir: Path, prefix: str) -> Split:
@@ -163,6 +91,10 @@ class Batches:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augmentation = augmentation
         self.rank, self.world_size = rank, world_size
+        if seed is not None and 0 < len(split) % batch_size < world_size:
+            left = len(split) % batch_size
+            message = f"data.batch_size: the last batch of an epoch, of {left}, is too small for {world_size} devices"
+            raise ConfigError(message)
         self.epoch = self.position = 0
         self._resumed: dict[str, int] | None = None
 
@@ -172,13 +104,10 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: what a checkpoint keeps of it."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "epoch": self.epoch, "position": self.position}
+        return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken. Raises `ValueError` where the batches would not be the same ones."""
-        if state["batch_size"] != self.batch_size:
-            message = f"data.batch_size: the checkpoint was trained with {state['batch_size']}, got {self.batch_size}"
-            raise ValueError(message)
+        """Go on from where ``state`` was taken."""
         self.seed, self.epoch, self._resumed = state["seed"], state["epoch"], state
 
     def __len__(self) -> int:
@@ -266,10 +195,32 @@ class MnistData(pl.LightningDataModule):
             self._splits = {"test": test} | {part: whole.take(indices) for part, indices in zip(names, parts, strict=True)}
         return self._splits[name]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that was stopped."""
+        return {
+            "batch_size": self.batch_size,
+            "split_seed": self.split_seed,
+            "augmentation": asdict(self.augmentation),
+            "digest": self.digest,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise `ConfigError` where a resumed run would be shown other batches than the one that was stopped."""
+        if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for name, value in self.state_dict().items():
+            if value != state_dict[name]:
+                message = f"data.{name}: the checkpoint was trained with {state_dict[name]}, got {value}"
+                raise ConfigError(message)
+
     def setup(self, stage: str) -> None:
         """Read and verify the files before anything is trained."""
         del stage
         self.split("train")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch; there is nothing to move on a CPU, and Lightning's search for it takes longer than the batch's making."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def train_dataloader(self) -> Batches:
         """The training images, shuffled anew for each epoch."""
@@ -284,14 +235,15 @@ class MnistData(pl.LightningDataModule):
         return self._batches(self.split("test"))
 
     def predict_dataloader(self) -> Batches:
-        """The images of ``predict_images``, whose labels are 0, or the test images."""
+        """The images of ``predict_images``, whose labels are 0, or the test images: all of them in each process, in order."""
         if self.predict_images is None:
-            return self.test_dataloader()
+            return Batches(self.split("test"), batch_size=_EVALUATION_BATCH_SIZE)
         images = read_idx(Path(self.predict_images))
         if images.ndim == 1:
             message = f"{self.predict_images}: expected images, got labels"
             raise DataError(message)
-        return self._batches(Split(images=to_tensor(images), labels=torch.zeros(len(images), dtype=torch.int64)))
+        split = Split(images=to_tensor(images), labels=torch.zeros(len(images), dtype=torch.int64))
+        return Batches(split, batch_size=_EVALUATION_BATCH_SIZE)
 
     def _batches(self, split: Split, *, batch_size: int = _EVALUATION_BATCH_SIZE, **options: Any) -> Batches:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

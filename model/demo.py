@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -34,6 +34,8 @@ def main() -> int:
     parser.add_argument("--http_port", type=int, default=0, help="The server's port; a free one by default.")
     parser.add_argument("--keep", action="store_true", help="Leave the server up until Ctrl-C.")
     arguments = parser.parse_args()
+    # The server is stopped on the way out, whichever signal asks for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = arguments.http_port or free_port()
     expected = Bundle.load(arguments.bundle).metrics["test_accuracy"]
     images, labels = MnistData().split("test").arrays()
@@ -115,7 +117,8 @@ def _accuracy(url: str, images: Floats, labels: np.ndarray) -> float:
 
 def _wait(url: str) -> None:
     print(f"the server stays up at {url} until Ctrl-C", flush=True)
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 
 from model.bundle import IMAGE_SHAPE, ONNX, Bundle, Floats, Labels, Lineage, probabilities
 from model.data import MnistData
+from model.errors import ConfigError
 from model.module import NETWORK_ARGUMENTS
 from model.network import Network, load_network
 from model.profile import build_profile, calibrate, calibration_error, negative_log_likelihood
@@ -28,7 +29,7 @@ def build_bundle(directory: Path, *, checkpoint: Path, data: MnistData, run_id: 
     """Make the bundle of ``checkpoint`` in ``directory``.
 
     The temperature and the reference profile come from the validation images; the test images only give figures.
-    Raises `ParityError` where the export differs from the checkpoint on a validation image.
+    Raises `ConfigError` where training diverged, and `ParityError` where the export differs from the checkpoint on an image.
     """
     hyper_parameters = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]
     arguments = {name: hyper_parameters[name] for name in NETWORK_ARGUMENTS}
@@ -38,8 +39,11 @@ def build_bundle(directory: Path, *, checkpoint: Path, data: MnistData, run_id: 
         onnx = Path(scratch, ONNX)
         export_onnx(network, onnx)
         logits = torch_logits(network, images)
+        if not np.isfinite(logits).all():
+            message = "model.learning_rate: training diverged, the network's answers are no finite numbers"
+            raise ConfigError(message)
         difference = float(np.abs(logits - onnx_logits(onnx, images)).max())
-        if difference > PARITY_TOLERANCE:
+        if not difference <= PARITY_TOLERANCE:
             message = f"ONNX and torch differ by {difference:.2g} on a validation image, {PARITY_TOLERANCE:g} is allowed"
             raise ParityError(message)
         temperature = calibrate(logits, labels)

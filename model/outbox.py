@@ -19,19 +19,20 @@ class Outbox:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "outbox.jsonl"
-        self._sent = directory / "outbox.sent"
+        self._sent, self._lock = directory / "outbox.sent", directory / "outbox.lock"
         directory.mkdir(parents=True, exist_ok=True)
         self._is_whole = False
 
     def append(self, entry: Entry) -> None:
         """Add an entry. It is on its way to the disk when this returns."""
-        with self.path.open("ab+", buffering=0) as journal:
+        with self.path.open("ab+") as journal:
             if not self._is_whole:
-                # A writer that was killed in the middle of a line left a part of it behind.
+                # A writer that was killed, or had no room left, in the middle of a line left a part of it behind.
                 journal.seek(0)
                 journal.truncate(journal.read().rfind(b"\n") + 1)
-                self._is_whole = True
+            self._is_whole = False
             journal.write(json.dumps(entry).encode() + b"\n")
+        self._is_whole = True
 
     def pending(self) -> list[Entry]:
         """What was not sent yet, in order."""
@@ -45,12 +46,14 @@ class Outbox:
         with self._locked():
             for end, entry in self._unsent():
                 send(entry)
-                self._sent.write_text(str(end))
+                scratch = self._sent.with_suffix(".new")
+                scratch.write_text(str(end))
+                scratch.replace(self._sent)
 
     def _unsent(self) -> Iterator[tuple[int, Entry]]:
         if not self.path.exists():
             return
-        end = int(self._sent.read_text() or 0) if self._sent.exists() else 0
+        end = int(self._sent.read_text()) if self._sent.exists() else 0
         with self.path.open("rb") as journal:
             journal.seek(end)
             for line in journal.read().splitlines(keepends=True):
@@ -61,11 +64,11 @@ class Outbox:
 
     def remove(self) -> None:
         """Forget all entries, sent or not."""
-        for path in (self.path, self._sent):
+        for path in (self.path, self._sent, self._lock):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._sent.open("ab") as handle:
+        with self._lock.open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

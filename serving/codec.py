@@ -40,7 +40,7 @@ def decode(body: bytes, content_type: str = JSON_TYPE, max_instances: int = MAX_
     if media_type in IMAGE_TYPES:
         return _Pictures().read("body", body)[None]
     if media_type not in ("", JSON_TYPE):
-        _fail("content-type", f"{JSON_TYPE}, {' or '.join(IMAGE_TYPES)}", repr(media_type))
+        _fail("content-type", f"{JSON_TYPE}, {' or '.join(IMAGE_TYPES)}", repr(media_type[:40]))
     return parse_instances(parse_json(body), max_instances=max_instances)
 
 
@@ -59,7 +59,11 @@ def parse_instances(payload: Any, *, max_instances: int = MAX_INSTANCES) -> Floa
         _fail("body", "a JSON object with a list of instances", _kind(payload))
     unknown = [name for name in payload if name not in ("instances", "signature_name")]
     if "instances" not in payload:
-        _fail("instances", f"a list of images, each {_IMAGE}", f"no such key; the body has {unknown[:5] or 'none'}")
+        _fail(
+            "instances",
+            f"a list of images, each {_IMAGE}",
+            f"no such key; the body has {[name[:20] for name in unknown[:5]] or 'none'}",
+        )
     if unknown:
         _fail(unknown[0][:40], "no key but instances and signature_name", "this one")
     instances = payload["instances"]
@@ -99,7 +103,7 @@ class _Pictures:
 def _instance(field: str, instance: Any, pictures: _Pictures) -> Floats:
     if isinstance(instance, dict):
         if list(instance) != ["b64"]:
-            _fail(field, "an object with the key b64 alone", f"the keys {list(instance)[:5]}")
+            _fail(field, "an object with the key b64 alone", f"the keys {[name[:20] for name in list(instance)[:5]]}")
         return pictures.read(f"{field}.b64", _base64(f"{field}.b64", instance["b64"]))
     if not isinstance(instance, list):
         _fail(field, _IMAGE, _kind(instance))

@@ -32,13 +32,14 @@ class Engine:
 
 def _load_onnx(bundle: Bundle) -> Callable[[Floats], Floats]:
     import onnxruntime  # noqa: PLC0415 -- only one engine is loaded
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 -- its exceptions
 
     options = onnxruntime.SessionOptions()
     # Requests are the unit of parallelism: more threads for one of them only take turns with the server's own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(bundle.onnx_path, options, providers=["CPUExecutionProvider"])
-    except RuntimeError as error:
+    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
         message = f"{bundle.onnx_path}: ONNX Runtime does not load it: {error}"
         raise BundleError(message) from error
     shapes = [tuple(node.shape[1:]) for node in (*session.get_inputs(), *session.get_outputs())]

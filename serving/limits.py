@@ -1,6 +1,7 @@
-"""What stands before kserve's app: a limit on request bodies, and errors in one shape, ``{"error": "field: ..."}``."""
+"""What stands before kserve's app: which routes are served, a limit on bodies, errors as ``{"error": "field: ..."}``."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
@@ -25,15 +26,25 @@ _BODY_TIMEOUT_SECONDS = 30.0
 _DISCARD_SECONDS = 0.8
 
 
-class BodyLimit:
-    """ASGI middleware that answers 413 to bodies above ``max_body_bytes`` and 408 to those that do not come."""
+# kserve has more, among them one by which anybody could unload the model.
+_ROUTES = re.compile(r"/|/metrics|/v1/models(/[^/:]+(:predict)?)?|/v2/health/(live|ready)|/v2/models/[^/]+/ready")
+
+
+class Gate:
+    """ASGI middleware: 404 for what is not served, 413 for bodies above ``max_body_bytes``, 408 for those that do not come."""
 
     def __init__(self, app: App, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self.app, self.max_body_bytes = app, max_body_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if not _ROUTES.fullmatch(scope["path"]):
+            await _no_route(scope["path"])(scope, receive, send)
+            return
+        if scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
         try:
@@ -86,7 +97,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def install(app: FastAPI, *, max_body_bytes: int) -> None:
     """Put the limit and the error handlers on kserve's ``app``, before it is served."""
-    app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
+    app.add_middleware(Gate, max_body_bytes=max_body_bytes)
     app.add_exception_handler(FieldError, _invalid_field)
     app.add_exception_handler(UnknownModel, _unknown_model)
     app.add_exception_handler(HTTPException, _http_error)
@@ -106,16 +117,19 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException), "registered for it alone"
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            text = f"path: expected a route of the V1 protocol, got {request.url.path[:80]}"
+            return _no_route(request.url.path)
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            # kserve's route of a model's state matches the path of its verbs as well.
-            is_verb = request.url.path.endswith((":predict", ":explain"))
-            allowed = "POST" if is_verb else (error.headers or {}).get("Allow", "another")
+            # kserve's route of a model's state matches the path of its verb as well.
+            allowed = "POST" if request.url.path.endswith(":predict") else (error.headers or {}).get("Allow", "another")
             text = f"method: expected {allowed}, got {request.method}"
             return _error(error.status_code, text, {"Allow": allowed})
         case _:
             text = str(error.detail)
     return _error(error.status_code, text, error.headers)
+
+
+def _no_route(path: str) -> JSONResponse:
+    return _error(HTTPStatus.NOT_FOUND, f"path: expected a route of the V1 protocol, got {path[:80]}")
 
 
 def _error(status: int, text: str, headers: Any = None) -> JSONResponse:

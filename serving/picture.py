@@ -20,6 +20,8 @@ MAX_PIXELS = 16_000_000
 _FORMATS = ("PNG", "JPEG")
 
 _SIDE = IMAGE_SHAPE[0]
+# A progressive JPEG is decoded anew for each scan: a few bytes a scan, milliseconds of work. Encoders make about ten.
+_MAX_SCANS, _SCAN_MARKER = 32, b"\xff\xda"
 # Larger images are reduced to this before anything is computed of their pixels.
 _WORKING_SIDE = 1024
 _BOX = 20
@@ -68,6 +70,9 @@ def open_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         expected = f"images of at most {MAX_PIXELS:,} pixels in a request"
         found = f"one of {picture.width}x{picture.height}"
         raise PictureError(expected, found)
+    if picture.format == "JPEG" and (scans := content.count(_SCAN_MARKER)) > _MAX_SCANS:
+        expected, found = f"a JPEG image of at most {_MAX_SCANS} scans", f"one of {scans}"
+        raise PictureError(expected, found)
     return picture
 
 
@@ -77,41 +82,40 @@ def normalise(picture: Image.Image) -> Floats:
     A picture of 28x28 grey pixels without transparency is taken to be normalised already; only its polarity is settled.
     Raises `PictureError`.
     """
-    is_ready = picture.size == IMAGE_SHAPE and picture.mode == "L"
-    ink = _ink(_luminance(_decode(picture)))
-    return ink if is_ready else _centre(_fit(_crop(_stretch(ink))))
+    is_ready = picture.size == IMAGE_SHAPE and picture.mode == "L" and not picture.has_transparency_data
+    ink = _stretch(_ink(_luminance(_decode(picture))), keep_faint=is_ready)
+    return ink if is_ready else _centre(_fit(_crop(ink)))
 
 
 def _decode(picture: Image.Image) -> Image.Image:
+    """Grey values with or without transparency (L, LA), or 16-bit ones (I), no larger than the working size."""
     try:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
     except _DAMAGE as error:
         found = f"a damaged one ({error})"
         raise PictureError(_EXPECTED, found) from error
-    if max(upright.size) > _WORKING_SIDE:
-        upright = upright.reduce(-(-max(upright.size) // _WORKING_SIDE))
-    return upright
+    if upright.mode.startswith("I"):
+        plain = upright.convert("I")
+    elif upright.has_transparency_data:
+        plain = upright.convert("RGBA").convert("LA")
+    else:
+        plain = upright.convert("L")
+    factor = -(-max(plain.size) // _WORKING_SIDE)
+    return plain.reduce(factor) if factor > 1 else plain
 
 
 def _luminance(picture: Image.Image) -> Floats:
     """Grey values (height, width) in [0, 1]; what is transparent becomes the opposite of what is drawn on it."""
-    if picture.mode in ("I", "I;16", "F"):
-        grey = np.asarray(picture, np.float32)
-        return grey / np.float32(max(65535.0 if picture.mode != "F" else 1.0, float(grey.max(initial=0))))
-    if not picture.has_transparency_data:
-        return _scaled(picture.convert("L"))
-    pixels = _scaled(picture.convert("LA"))
+    if picture.mode != "LA":
+        return np.asarray(picture, np.float32) / np.float32(65535 if picture.mode == "I" else 255)
+    pixels = np.asarray(picture, np.float32) / np.float32(255)
     grey, alpha = pixels[..., 0], pixels[..., 1]
     opaque = float(alpha.sum())
     drawn = float((grey * alpha).sum()) / opaque if opaque > 0 else 0.0
     paper = np.float32(0.0 if drawn > 0.5 else 1.0)
     blended: Floats = grey * alpha + paper * (1 - alpha)
     return blended
-
-
-def _scaled(picture: Image.Image) -> Floats:
-    return np.asarray(picture, np.float32) / np.float32(255)
 
 
 def _ink(grey: Floats) -> Floats:
@@ -123,12 +127,12 @@ def _ink(grey: Floats) -> Floats:
     return clipped
 
 
-def _stretch(ink: Floats) -> Floats:
+def _stretch(ink: Floats, *, keep_faint: bool) -> Floats:
     darkest = float(ink.max())
     if darkest < _LEAST_CONTRAST:
         expected, found = "a digit darker or brighter than its background", "a blank image"
         raise PictureError(expected, found)
-    return np.where(ink < _FAINT * darkest, 0, ink / darkest).astype(np.float32)
+    return ink if keep_faint else np.where(ink < _FAINT * darkest, 0, ink / darkest).astype(np.float32)
 
 
 def _crop(ink: Floats) -> Floats:

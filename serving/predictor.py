@@ -12,7 +12,7 @@ from kserve.protocol.dataplane import DataPlane
 from starlette.exceptions import HTTPException
 
 from model.bundle import Bundle, Floats
-from serving.codec import IMAGE_TYPES, MAX_INSTANCES, decode, encode, parse_instances
+from serving.codec import IMAGE_TYPES, MAX_INSTANCES, FieldError, decode, encode, parse_instances, parse_json
 from serving.engine import Engine, EngineName
 
 # Larger bodies, and pictures, are decoded in a thread, so that probes and other requests are answered meanwhile.
@@ -50,15 +50,15 @@ class DigitModel(Model):  # type: ignore[misc]  # kserve has no types
 
     async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Floats:
         """Images (n, 28, 28) of a V1 request. Raises `FieldError`."""
-        if isinstance(payload, dict):
-            return parse_instances(payload, max_instances=self.max_instances)
         if not isinstance(payload, Body):
-            message = "only the V1 REST protocol is served"
-            raise NotImplementedError(message)
+            # The data of a cloud event.
+            return parse_instances(payload, max_instances=self.max_instances)
         content_type = (headers or {}).get("content-type", "")
-        is_slow = len(payload.content) > _THREAD_BYTES or b'"b64"' in payload.content or content_type.startswith(IMAGE_TYPES)
+        is_slow = len(payload.content) > _THREAD_BYTES or b'"b64"' in payload.content or b"\\" in payload.content
         arguments = (payload.content, content_type, self.max_instances)
-        return await asyncio.to_thread(decode, *arguments) if is_slow else decode(*arguments)
+        if is_slow or content_type.lower().startswith(IMAGE_TYPES):
+            return await asyncio.to_thread(decode, *arguments)
+        return decode(*arguments)
 
     def predict(self, images: Floats, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """The V1 response for ``images`` (n, 28, 28)."""
@@ -71,17 +71,21 @@ class DigitModel(Model):  # type: ignore[misc]  # kserve has no types
 class Plane(DataPlane):  # type: ignore[misc]  # kserve has no types
     """kserve's data plane, except that V1 bodies reach the model unparsed, so that each error names a field."""
 
-    def decode(self, body: Any, headers: dict[str, str], *arguments: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """What the model is given, and the attributes of a cloud event."""
-        is_event = "ce-specversion" in headers or headers.get("content-type", "").startswith("application/cloudevents")
-        if not isinstance(body, bytes) or arguments or options or is_event:
-            return super().decode(body, headers, *arguments, **options)  # type: ignore[no-any-return]  # kserve has no types
-        return Body(body), {}
+    def decode(self, body: bytes, headers: dict[str, str], *arguments: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """What the model is given, and the attributes of a cloud event. Raises `FieldError`."""
+        del arguments, options
+        if headers.get("content-type", "").startswith("application/cloudevents"):
+            event = parse_json(body)
+            if not isinstance(event, dict) or "data" not in event:
+                field, expected = "data", "in a cloud event, a JSON object with a list of instances"
+                raise FieldError(field, expected, "none")
+            return event.pop("data"), event
+        return Body(body), {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}
 
     async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
         """Whether the model can answer. Raises `UnknownModel`, and `HTTPException` for a verb that is not POST."""
         known = list(self.model_registry.get_models())
-        if model_name.partition(":")[0] in known and model_name.endswith((":predict", ":explain")):
+        if model_name.partition(":")[0] in known and model_name.endswith(":predict"):
             # kserve's routes split the verb off for POST alone.
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
         if model_name not in known:

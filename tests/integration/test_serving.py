@@ -22,6 +22,8 @@ from tests.processes import Process, Server
 
 JSON = {"content-type": "application/json"}
 GOOD = [[0.0] * 784]
+EVENT = {"ce-id": "1", "ce-source": "test", "ce-type": "t", "ce-specversion": "1.0", "content-type": "application/json"}
+STRUCTURED = {"content-type": "application/cloudevents+json"}
 
 
 def encode(value: Any) -> bytes:
@@ -178,6 +180,20 @@ BAD = [
     Bad(name="GET", says="method: expected POST, got GET", status=405, method="GET"),
     Bad(name="PUT", says="method: expected POST, got PUT", status=405, method="PUT"),
     Bad(name="DELETE", says="method: expected", status=405, method="DELETE", path="/v1/models"),
+    Bad(name="explain", says="path: expected a route", status=404, path="/v1/models/digits:explain"),
+    Bad(name="unload", says="path: expected a route", status=404, path="/v2/repository/models/digits/unload"),
+    Bad(name="V2 infer", says="path: expected a route", status=404, path="/v2/models/digits/infer", body=b"{}"),
+    Bad(name="no model", says="path: expected a route", status=404, path="/v1/models/:predict"),
+    Bad(name="long content type", says="content-type: expected", body=b"7", headers={"content-type": "x" * 20_000}),
+    Bad(name="long key", says="instances: expected a list of images", body=encode({"x" * 100_000: 1})),
+    Bad(
+        name="long key in an instance", says="instances[0]: expected an object", body=encode({"instances": [{"x" * 100_000: 1}]})
+    ),
+    Bad(name="event without a body", says="body: expected a JSON object", headers=EVENT),
+    Bad(name="event that is no JSON", says="body: expected a JSON object", body=b"hello", headers=EVENT),
+    Bad(name="event that is a list", says="body: expected a JSON object", body=b"[1]", headers=EVENT),
+    Bad(name="structured event without data", says="data: expected", body=b"{}", headers=STRUCTURED),
+    Bad(name="structured event with a list", says="body: expected", body=encode({"data": [1]}), headers=STRUCTURED),
     Bad(name="100 MB", says="body: expected at most 33,554,432 bytes", status=413, body=lambda: b" " * 100_000_000),
 ]
 
@@ -201,7 +217,7 @@ def test_bad_request_is_answered_at_once_with_the_field_and_the_next_one_works(s
         assert answer.headers["content-type"] == "application/json"
         assert list(answer.json()) == ["error"]
         assert bad.says in answer.json()["error"]
-        assert len(answer.text) < 400
+        assert len(answer.text) < 400, answer.text
         assert seconds < 1
         again = client.post(server.predict_url, json={"instances": GOOD})
         assert again.status_code == 200
@@ -248,11 +264,15 @@ def test_raw_pictures_and_base64_agree_with_numbers(server: Server, mnist: Mnist
         assert other["predictions"][0]["probabilities"] == pytest.approx(numbers["predictions"][0]["probabilities"], abs=1e-5)
 
 
-def test_a_cloud_event_is_answered_as_kserve_answers_it(server: Server) -> None:
-    headers = {"ce-id": "1", "ce-source": "test", "ce-type": "t", "ce-specversion": "1.0", "content-type": "application/json"}
-    answer = httpx.post(server.predict_url, content=encode({"instances": GOOD}), headers=headers, timeout=10)
+def test_cloud_events_are_answered_as_kserve_answers_them(server: Server) -> None:
+    answer = httpx.post(server.predict_url, content=encode({"instances": GOOD}), headers=EVENT, timeout=10)
     assert answer.status_code == 200, answer.text
+    assert answer.headers["ce-source"] == "io.kserve.inference.digits"
     assert len(answer.json()["predictions"]) == 1
+    event = {"specversion": "1.0", "id": "1", "source": "test", "type": "t", "data": {"instances": GOOD}}
+    answer = httpx.post(server.predict_url, content=encode(event), headers=STRUCTURED, timeout=10)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]["predictions"]) == 1
 
 
 def test_readiness_is_of_the_model(server: Server) -> None:

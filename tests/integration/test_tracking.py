@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from model.bundle import Bundle
+from model.delivery import Run
 from model.demo import free_port
 from model.outbox import Outbox
-from model.tracking import Run
 from tests.conftest import FIT
 from tests.processes import ROOT, Process, run
 
@@ -67,7 +67,7 @@ def test_a_server_that_dies_in_mid_training_loses_nothing(tmp_path: Path, run_di
     with mlflow_server(tmp_path, port) as server:
         options = ["--trainer.default_root_dir", str(root), "--trainer.logger.init_args.flush_timeout_seconds", "3"]
         with Process("model", *FIT, *options, MLFLOW_TRACKING_URI=uri) as training:
-            training.wait_for("epoch 1/3")
+            training.wait_for("train_loss")
             kill(server)
             assert training.wait() == 0, training.output
     assert "nothing is lost" in training.output
@@ -120,7 +120,7 @@ def test_a_run_is_tracked_with_its_parameters_and_figures(run_directory: Path, t
 def test_a_resumed_run_keeps_its_id_and_each_epoch_once(tracking_uri: str, tmp_path: Path) -> None:
     command = ["model", *FIT, "--trainer.default_root_dir", str(tmp_path)]
     with Process(*command, MLFLOW_TRACKING_URI=tracking_uri) as process:
-        process.wait_for("epoch 1/3")
+        process.wait_for("train_loss")
         process.popen.send_signal(signal.SIGTERM)
         process.wait()
     before, client = Run.find(tmp_path), MlflowClient(tracking_uri, tracking_uri)

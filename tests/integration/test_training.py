@@ -1,5 +1,6 @@
 """The command line, run as its users run it."""
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -7,14 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from model.__main__ import main
 from model.bundle import Bundle
-from model.tracking import Run
+from model.delivery import Run
+from model.idx import read_idx
 from tests.conftest import FIT
 from tests.processes import ROOT, Process, run
 
 SMOKE = ["fit", "--config", "model/configs/smoke.yaml"]
+
+
+def true_labels() -> list[int]:
+    labels: list[int] = read_idx(ROOT / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz").tolist()
+    return labels
 
 
 def load(directory: Path, name: str = "last") -> dict[str, Any]:
@@ -40,7 +48,7 @@ def test_stopped_in_mid_epoch_and_resumed_ends_bit_for_bit_like_undisturbed(
 ) -> None:
     command = ["model", *FIT, "--trainer.default_root_dir", str(tmp_path)]
     with Process(*command, MLFLOW_TRACKING_URI=tracking_uri) as process:
-        process.wait_for("epoch 1/3")
+        process.wait_for("train_loss")
         process.popen.send_signal(number)
         code = process.wait()
     steps_an_epoch = 391
@@ -64,7 +72,7 @@ def test_stopped_in_mid_epoch_and_resumed_ends_bit_for_bit_like_undisturbed(
 def test_two_interrupts_end_it_at_once(tracking_uri: str, tmp_path: Path) -> None:
     command = ["model", *SMOKE, "--trainer.limit_train_batches", "300", "--trainer.max_epochs", "50"]
     with Process(*command, "--trainer.default_root_dir", str(tmp_path), MLFLOW_TRACKING_URI=tracking_uri) as process:
-        process.wait_for("epoch 1/50")
+        process.wait_for("train_loss")
         for _ in range(2):
             process.popen.send_signal(signal.SIGINT)
         assert process.wait(30) != 0
@@ -100,7 +108,7 @@ def test_overwrite_leaves_nothing_of_the_old_run(tracking_uri: str, tmp_path: Pa
     assert code == 0, output
     before = Bundle.load(tmp_path / "bundle")
     with Process(*command, "--overwrite", "true", "--trainer.max_epochs", "50", MLFLOW_TRACKING_URI=tracking_uri) as process:
-        process.wait_for("epoch 1/50")
+        process.wait_for("train_loss")
         process.popen.kill()
         process.wait()
     run_id = Run.find(tmp_path)
@@ -128,6 +136,13 @@ def test_two_processes_train_what_one_does(tracking_uri: str, tmp_path: Path) ->
         assert torch.allclose(tensor, two["state_dict"][name], atol=1e-4), name
     assert one["train_totals"] == pytest.approx(two["train_totals"], rel=1e-3)
     assert Bundle.load(tmp_path / "2" / "bundle").lineage.run_id
+    options = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    code, output = run("model", "predict", *options, "--trainer.default_root_dir", str(tmp_path / "2"))
+    assert code == 0, output
+    rows = (tmp_path / "2" / "predictions.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == [str(image) for image in range(10_000)]
+    accuracy = sum(int(row.split(",")[1]) == label for row, label in zip(rows[1:], true_labels(), strict=True)) / 10_000
+    assert accuracy == Bundle.load(tmp_path / "2" / "bundle").metrics["test_accuracy"]
 
 
 def test_smoke_config_with_overrides(tracking_uri: str, tmp_path: Path) -> None:
@@ -194,3 +209,45 @@ def test_test_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     code, output = run("model", "test", "--trainer.default_root_dir", str(tmp_path))
     assert code == 2
     assert "best.ckpt does not exist" in output
+
+
+def test_resume_with_another_batch_size_exits_2(run_directory: Path, tmp_path: Path, tracking_uri: str) -> None:
+    shutil.copytree(run_directory, tmp_path / "run")
+    options = ["--trainer.default_root_dir", str(tmp_path / "run"), "--ckpt_path", "last", "--data.batch_size", "64"]
+    code, output = run("model", *FIT, "--trainer.max_epochs", "4", *options, MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 2, output
+    assert "data.batch_size: the checkpoint was trained with 128, got 64" in output
+    assert "Traceback" not in output
+
+
+def test_a_checkpoint_of_another_run_does_not_open_its_directory(run_directory: Path, tmp_path: Path, tracking_uri: str) -> None:
+    shutil.copytree(run_directory, tmp_path / "run")
+    foreign = str(run_directory / "checkpoints" / "last.ckpt")
+    options = ["--trainer.default_root_dir", str(tmp_path / "run"), "--ckpt_path", foreign]
+    code, output = run("model", *FIT, *options, MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 2, output
+    assert "holds a run already" in output
+
+
+def test_a_moved_run_remembers_its_best_score(run_directory: Path, tmp_path: Path, tracking_uri: str) -> None:
+    shutil.copytree(run_directory, tmp_path / "moved")
+    best = load(tmp_path / "moved", "best")
+    # A learning rate that only harms: what the added epoch brings is worse than the best.
+    checkpoint = load(tmp_path / "moved")
+    checkpoint["lr_schedulers"][0]["base_lrs"] = [1.0]
+    torch.save(checkpoint, tmp_path / "moved" / "checkpoints" / "last.ckpt")
+    options = ["--trainer.default_root_dir", str(tmp_path / "moved"), "--ckpt_path", "last", "--trainer.max_epochs", "4"]
+    code, output = run("model", *FIT[:-2], *options, MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 0, output
+    assert load(tmp_path / "moved")["epoch"] == 3
+    assert load(tmp_path / "moved", "best")["epoch"] == best["epoch"]
+
+
+def test_training_that_diverged_says_so_and_its_run_has_failed(tmp_path: Path, tracking_uri: str) -> None:
+    options = ["--model.optimizer", "sgd", "--model.learning_rate", "1e30", "--trainer.default_root_dir", str(tmp_path)]
+    code, output = run("model", *SMOKE, *options, MLFLOW_TRACKING_URI=tracking_uri)
+    assert code == 2, output
+    assert "model.learning_rate: training diverged" in output
+    own = Run.find(tmp_path)
+    assert own
+    assert MlflowClient(tracking_uri, tracking_uri).get_run(own.run_id).info.status == "FAILED"

@@ -102,7 +102,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Path], None], str]] = [
     ("onnx missing", remove("model.onnx"), r"model\.onnx: missing"),
     ("checkpoint missing", remove("model.ckpt"), r"model\.ckpt: missing"),
     ("manifest missing", remove("bundle.json"), r"bundle\.json: missing"),
-    ("manifest truncated", truncate("bundle.json"), r"bundle\.json: not JSON"),
+    ("manifest truncated", truncate("bundle.json"), r"bundle\.json: cannot be read as JSON"),
     (
         "manifest a list",
         empty_list,
@@ -117,6 +117,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Path], None], str]] = [
     ("temperature a string", set_field("temperature", "1"), r"bundle\.json: temperature: expected a number above 0"),
     ("temperature true", set_field("temperature", True), r"bundle\.json: temperature"),
     ("metric NaN", set_field("metrics", {"accuracy": float("nan")}), r"bundle\.json: metrics\.accuracy: expected a number"),
+    ("network null", set_field("network", None), r"bundle\.json: network: expected a JSON object, got null"),
     ("no lineage", drop_field("lineage"), r"bundle\.json: lineage: missing"),
     (
         "short profile",

@@ -2,13 +2,16 @@ import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from model.augmentation import Augmentation
-from model.data import Batches, DataError, MnistData, Split, read_idx
+from model.data import Batches, MnistData, Split
+from model.errors import ConfigError
+from model.idx import DataError, read_idx
 from tests.processes import ROOT
 
 MNIST = ROOT / "data" / "mnist"
@@ -174,10 +177,23 @@ def test_resumed_batches_are_those_that_were_left(stop: int) -> None:
     assert len(list(second)) == len(expected)
 
 
-def test_resume_with_another_batch_size_is_refused() -> None:
-    state = Batches(small_split(), batch_size=3, seed=1).state_dict()
-    with pytest.raises(ValueError, match="batch_size: the checkpoint was trained with 3, got 4"):
-        Batches(small_split(), batch_size=4, seed=1).load_state_dict(state)
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"batch_size": 64}, "data.batch_size: the checkpoint was trained with 128, got 64"),
+        ({"split_seed": 7}, "data.split_seed: the checkpoint was trained with 1998, got 7"),
+        ({"augmentation": Augmentation(scale=0.1)}, "data.augmentation"),
+    ],
+)
+def test_resume_with_other_data_is_refused(options: dict[str, Any], field: str) -> None:
+    state = MnistData(str(MNIST)).state_dict()
+    with pytest.raises(ConfigError, match=field):
+        MnistData(str(MNIST), **options).load_state_dict(state)
+
+
+def test_a_last_batch_that_not_every_process_gets_a_share_of_is_refused() -> None:
+    with pytest.raises(ConfigError, match="of 1, is too small for 2 devices"):
+        Batches(small_split(), batch_size=3, seed=1, world_size=2)
 
 
 def test_processes_share_a_batch_evenly() -> None:

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 
 from model.bundle import Bundle
 from model.data import MnistData
-from model.registry import Floors, RefusedError, check_floors, publish
-from model.tracking import TrackingError
+from model.delivery import TrackingError
+from model.registry import Floors, RefusedError, measure_quality, publish
 from tests.processes import ROOT
 
 DATA = str(ROOT / "data" / "mnist")
@@ -20,23 +20,25 @@ def own(bundle: Bundle, tmp_path: Path) -> Bundle:
     return bundle.save(tmp_path / "bundle", checkpoint=bundle.checkpoint_path, onnx=bundle.onnx_path)
 
 
+LENIENT = Floors(recall=0.5, shift_invariance=0.5, calibration_error=0.5)
+
+
 def test_each_floor_refuses_and_says_which(bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = mnist.split("validation").arrays()
-    lenient = Floors(recall=0.5, shift_invariance=0.5, calibration_error=0.5)
-    assert check_floors(bundle, images, labels, lenient) == []
-    recalls = check_floors(bundle, images, labels, replace(lenient, recall=1.0))
+    quality = measure_quality(bundle, *mnist.split("validation").arrays())
+    assert quality.missed(LENIENT) == []
+    recalls = quality.missed(replace(LENIENT, recall=1.0))
     assert recalls
     assert all(line.startswith("recall of class ") and line.endswith("the floor is 1") for line in recalls)
-    [shift] = check_floors(bundle, images, labels, replace(lenient, shift_invariance=1.0))
-    assert shift.startswith("one-pixel shift invariance is 0.")
-    [error] = check_floors(bundle, images, labels, replace(lenient, calibration_error=0.0))
-    assert error.startswith("calibration error is 0.0")
+    [shift] = quality.missed(replace(LENIENT, shift_invariance=1.0))
+    assert shift == f"one-pixel shift invariance is {quality.shift_invariance:.4f}, the floor is 1"
+    [error] = quality.missed(replace(LENIENT, calibration_error=0.0))
+    assert error == f"calibration error is {quality.calibration_error:.4f}, at most 0 is allowed"
 
 
 def test_a_model_that_lost_a_class_is_below_the_default_floors(bundle: Bundle, mnist: MnistData) -> None:
     images, labels = mnist.split("validation").arrays()
-    wrong = np.where(labels == 3, 5, labels)
-    assert any(line.startswith("recall of class 5") for line in check_floors(bundle, images, wrong, Floors()))
+    quality = measure_quality(bundle, images, np.where(labels == 3, 5, labels))
+    assert any(line.startswith("recall of class 5") for line in quality.missed(Floors()))
 
 
 def test_publish_registers_a_version_with_signature_and_alias(own: Bundle, tracking_uri: str, mnist: MnistData) -> None:
