@@ -49,31 +49,24 @@ class TrainingCLI(LightningCLI):
         """Turn ``last`` and ``best`` into files before Lightning reads the network's arguments from the checkpoint."""
         options = self.config[self.config.subcommand]
         folder = checkpoint_dir(Path(options.trainer.default_root_dir))
-        fitting = self.config.subcommand == "fit"
-        # Also where no checkpoint was written yet: a Job that always says `last` goes on with the run it began.
-        own = options.ckpt_path in ("last", "best") or Path(options.ckpt_path or "").resolve().parent == folder.resolve()
-        self.is_resumed = fitting and own
-        named = options.ckpt_path or (None if fitting else "best")
-        if named in ("last", "best"):
-            path = folder / {"last": LAST, "best": BEST}[named]
-            if path.exists():
-                named = str(path)
-            elif fitting:
-                print(f"no {path} yet: starting from the beginning", flush=True)
-                named = None
-        if named is not None and not Path(named).is_file():
-            message = (
-                f"ckpt_path: expected a checkpoint, {named if named not in ('last', 'best') else folder / BEST} does not exist"
-            )
-            raise ConfigError(message)
-        options.ckpt_path = named
+        is_fit = self.config.subcommand == "fit"
+        path = options.ckpt_path or ("" if is_fit else "best")
+        if path in ("last", "best"):
+            path = str(folder / {"last": LAST, "best": BEST}[path])
+        self.is_resumed = is_fit and bool(path) and Path(path).resolve().parent == folder.resolve()
+        if path and not Path(path).is_file():
+            if not (self.is_resumed and Path(path).name == LAST):
+                message = f"ckpt_path: expected a checkpoint, {path} does not exist"
+                raise ConfigError(message)
+            # A Job that always says `last` may have been stopped before there was one.
+            print(f"no {path} yet: starting from the beginning", flush=True)
+            path = ""
+        options.ckpt_path = path or None
         asked = options.model.as_dict()
         super()._parse_ckpt_path()
-        taken = {
-            name: value for name, value in self.config[self.config.subcommand].model.as_dict().items() if value != asked[name]
-        }
-        if taken:
-            print("from the checkpoint:", ", ".join(f"model.{name} {value}" for name, value in taken.items()), flush=True)
+        found = self.config[self.config.subcommand].model.as_dict()
+        if taken := [f"model.{name} {value}" for name, value in found.items() if value != asked[name]]:
+            print("from the checkpoint:", ", ".join(taken), flush=True)
 
     def before_instantiate_classes(self) -> None:
         """Gradient descent takes the whole training set in each step."""

@@ -34,8 +34,9 @@ def main() -> int:
     parser.add_argument("--http_port", type=int, default=0, help="The server's port; a free one by default.")
     parser.add_argument("--keep", action="store_true", help="Leave the server up until Ctrl-C.")
     arguments = parser.parse_args()
-    # The server is stopped on the way out, whichever signal asks for it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The server is stopped on the way out, whichever signal asks for it, and also where a shell's background job ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     port = arguments.http_port or free_port()
     expected = Bundle.load(arguments.bundle).metrics["test_accuracy"]
     images, labels = MnistData().split("test").arrays()

