@@ -28,7 +28,8 @@ _TIMEOUT_SECONDS = 60.0
 def start_once(bundle: Bundle, expected: int) -> tuple[float, float]:
     """Seconds to ready and to the first right answer. Raises `RuntimeError` where neither comes."""
     port = free_port()
-    command = [sys.executable, "-m", "serving", "--model_dir", str(bundle.directory), "--http_port", str(port)]
+    ports = ["--http_port", str(port), "--grpc_port", str(free_port())]
+    command = [sys.executable, "-m", "serving", "--model_dir", str(bundle.directory), *ports]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     try:

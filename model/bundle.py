@@ -192,10 +192,8 @@ def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
     ``mean_ink`` is the mean pixel; ``stroke_mass`` the share of pixels more than half inked; ``slant`` the tangent of the
     strokes' lean to the left, from the second central moments (mu11 / mu02), and 0 for a blank image.
     """
-    rows, columns = np.mgrid[: IMAGE_SHAPE[0], : IMAGE_SHAPE[1]].reshape(2, -1).astype(np.float64)
-    basis = np.stack([np.ones_like(rows), columns, rows, columns * rows, rows * rows], axis=1)
     flat = images.reshape(len(images), -1)
-    ink, x, y, xy, yy = (flat @ basis).T
+    ink, x, y, xy, yy = (flat @ _MOMENTS).T
     total = np.where(ink > 0, ink, 1.0)
     covariance = xy / total - (x / total) * (y / total)
     variance = yy / total - (y / total) ** 2
@@ -203,6 +201,13 @@ def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
     return {"mean_ink": ink / flat.shape[1], "stroke_mass": (flat > 0.5).mean(axis=1), "slant": slant}
 
 
+def _moments() -> npt.NDArray[np.float64]:
+    """What a flat image is multiplied with for its sums of ink and of ink times x, y, xy and yy: (784, 5)."""
+    rows, columns = np.mgrid[: IMAGE_SHAPE[0], : IMAGE_SHAPE[1]].reshape(2, -1).astype(np.float64)
+    return np.stack([np.ones_like(rows), columns, rows, columns * rows, rows * rows], axis=1)
+
+
+_MOMENTS = _moments()
 _MANIFEST_FIELDS = {f.name for f in fields(Bundle)} - {"directory", "digest", "registration"}
 
 

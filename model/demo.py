@@ -52,7 +52,8 @@ def main() -> int:
 @contextmanager
 def serve(bundle: Path, port: int) -> Iterator[str]:
     """A server of ``bundle`` while the context lasts: its prediction URL. Raises `RuntimeError` where it does not come up."""
-    command = [sys.executable, "-m", "serving", "--model_dir", str(bundle), "--model_name", _NAME, "--http_port", str(port)]
+    flags = {"--model_dir": str(bundle), "--model_name": _NAME, "--http_port": str(port), "--enable_grpc": "false"}
+    command = [sys.executable, "-m", "serving", *(word for flag in flags.items() for word in flag)]
     print(f"serving: {' '.join(['python', *command[1:]])}", flush=True)
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -66,8 +67,8 @@ def serve(bundle: Path, port: int) -> Iterator[str]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server, gently if it lets us."""
-    process.terminate()
+    """End a server, gently if it lets us; nobody else sends it requests, so that it need not wait for them."""
+    process.send_signal(signal.SIGINT)
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

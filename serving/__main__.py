@@ -1,42 +1,26 @@
 """Serve a bundle.
 
     python -m serving --model_dir build/bundle --model_name digits --http_port 8080 --workers 2
+    python -m serving --model_dir build/bundle --startup-profile
 
-kserve's own flags hold, and those of `serving.server`. Exit code 2: the flags or the bundle must be mended first.
+kserve's own flags hold, and those of `serving.flags`. Exit code 2: the flags or the bundle must be mended first.
 """
 
-import logging
+import os
 import sys
 
-from kserve import ModelServer
-
-from model.bundle import BundleError
-from serving.predictor import Plane
-from serving.server import build_parser, load_model
-
-EXIT_CONFIGURATION = 2
-
-logger = logging.getLogger("kserve")
+from serving.startup import Startup
 
 
 def main() -> int:
-    """Load, then listen: a server that answers at all is ready."""
-    arguments = build_parser().parse_args()
-    try:
-        model = load_model(arguments)
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CONFIGURATION
-    server = ModelServer(
-        http_port=arguments.http_port,
-        workers=arguments.workers,
-        enable_grpc=arguments.enable_grpc,
-        enable_latency_logging=arguments.enable_latency_logging,
-    )
-    server.dataplane = Plane(model_registry=server.registered_models)
-    logger.info("Serving %s", " ".join(f"{name}={value}" for name, value in sorted(vars(arguments).items())))
-    server.start([model])
-    return 0
+    """Serve until a signal; the exit code."""
+    startup = Startup()
+    startup.mark("interpreter")
+    # Requests are the unit of parallelism: numpy's threads only take turns with the event loop. numpy reads this when imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from serving.server import run  # noqa: PLC0415 -- see above
+
+    return run(startup)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
 """V1 request bodies to images, and answers to response bodies. Pure: no server, no model.
 
 A request is ``{"instances": [...]}``, each instance a list of 28 rows of 28 numbers or of 784 numbers in [0, 1] (0 is paper,
-1 is ink), or an image, ``{"b64": "..."}``. A body of type ``image/png`` or ``image/jpeg`` is one image.
+1 is ink), or an image, ``{"b64": "..."}``. A body of type ``image/png`` or ``image/jpeg`` is one image. Plain numbers are read
+by `serving.simd`; everything else, and all that is wrong, piece by piece here.
 """
 
 import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from model.bundle import IMAGE_SHAPE, INPUT_RANGE, Floats
+from serving import simd
+from serving.engine import Answer
+from serving.errors import fail
 from serving.picture import MAX_PIXELS, PictureError, normalise, open_picture
 
 MAX_INSTANCES = 1024
@@ -27,50 +32,46 @@ _PIXELS = _ROWS * _COLUMNS
 _IMAGE = f"{_ROWS} rows of {_COLUMNS} numbers, {_PIXELS} numbers, or {{'b64': an image}}"
 
 
-class FieldError(ValueError):
-    """A request that cannot be answered; the message names the field, what was expected there and what was found."""
-
-    def __init__(self, field: str, expected: str, found: str) -> None:
-        super().__init__(f"{field}: expected {expected}, got {found}")
-
-
 def decode(body: bytes, content_type: str = JSON_TYPE, max_instances: int = MAX_INSTANCES) -> Floats:
     """The images (n, 28, 28) of a request body of ``content_type``. Raises `FieldError`."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in IMAGE_TYPES:
         return _Pictures().read("body", body)[None]
     if media_type not in ("", JSON_TYPE):
-        _fail("content-type", f"{JSON_TYPE}, {' or '.join(IMAGE_TYPES)}", repr(media_type[:40]))
-    return parse_instances(parse_json(body), max_instances=max_instances)
+        fail("content-type", f"{JSON_TYPE}, {' or '.join(IMAGE_TYPES)}", repr(media_type[:40]))
+    numbers = simd.read_instances(body, ((_PIXELS,), IMAGE_SHAPE))
+    if numbers is not None and in_range(numbers, *INPUT_RANGE) and len(numbers) <= max_instances * _PIXELS:
+        return numbers.astype(np.float32).reshape(-1, *IMAGE_SHAPE)
+    return parse_instances(parse_json(body, "a JSON object with a list of instances"), max_instances=max_instances)
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, expected: str) -> Any:
     """The JSON value in ``body``. Raises `FieldError` naming the place where it is no JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         found = f"{error.msg} (line {error.lineno} column {error.colno})" if body else "an empty body"
-        _fail("body", "a JSON object with a list of instances", found)
+        fail("body", expected, found)
 
 
 def parse_instances(payload: Any, *, max_instances: int = MAX_INSTANCES) -> Floats:
     """The images (n, 28, 28) of a V1 payload, n at least 1. Raises `FieldError`."""
     if not isinstance(payload, dict):
-        _fail("body", "a JSON object with a list of instances", _kind(payload))
+        fail("body", "a JSON object with a list of instances", kind(payload))
     unknown = [name for name in payload if name not in ("instances", "signature_name")]
     if "instances" not in payload:
-        _fail(
+        fail(
             "instances",
             f"a list of images, each {_IMAGE}",
             f"no such key; the body has {[name[:20] for name in unknown[:5]] or 'none'}",
         )
     if unknown:
-        _fail(unknown[0][:40], "no key but instances and signature_name", "this one")
+        fail(unknown[0][:40], "no key but instances and signature_name", "this one")
     instances = payload["instances"]
     if not isinstance(instances, list):
-        _fail("instances", f"a list of images, each {_IMAGE}", _kind(instances))
+        fail("instances", f"a list of images, each {_IMAGE}", kind(instances))
     if not 1 <= len(instances) <= max_instances:
-        _fail("instances", f"1 to {max_instances} images", f"{len(instances)}")
+        fail("instances", f"1 to {max_instances} images", f"{len(instances)}")
     images = np.empty((len(instances), _PIXELS), np.float32)
     pictures = _Pictures()
     for index, instance in enumerate(instances):
@@ -78,10 +79,13 @@ def parse_instances(payload: Any, *, max_instances: int = MAX_INSTANCES) -> Floa
     return images.reshape(len(instances), *IMAGE_SHAPE)
 
 
-def encode(probabilities: Floats, labels: Sequence[int], model_version: str) -> dict[str, Any]:
-    """The V1 response for ``probabilities`` (n, 10) of ``labels``."""
-    answers = zip(probabilities.argmax(axis=1).tolist(), probabilities.tolist(), strict=True)
-    predictions = [{"label": labels[best], "probabilities": row} for best, row in answers]
+def encode(answer: Answer, model_version: str, images: Floats | None = None) -> dict[str, Any]:
+    """The V1 response for ``answer``; with ``images`` (n, 28, 28), each prediction shows what the model saw."""
+    rows = zip(answer.labels.tolist(), answer.probabilities.tolist(), strict=True)
+    predictions: list[dict[str, Any]] = [{"label": label, "probabilities": row} for label, row in rows]
+    if images is not None:
+        for prediction, image in zip(predictions, images.tolist(), strict=True):
+            prediction["image"] = image
     return {"predictions": predictions, "model_version": model_version}
 
 
@@ -97,67 +101,76 @@ class _Pictures:
             self._left -= picture.width * picture.height
             return normalise(picture)
         except PictureError as error:
-            _fail(field, error.expected, error.found)
+            fail(field, error.expected, error.found)
 
 
 def _instance(field: str, instance: Any, pictures: _Pictures) -> Floats:
     if isinstance(instance, dict):
         if list(instance) != ["b64"]:
-            _fail(field, "an object with the key b64 alone", f"the keys {[name[:20] for name in list(instance)[:5]]}")
+            fail(field, "an object with the key b64 alone", f"the keys {[name[:20] for name in list(instance)[:5]]}")
         return pictures.read(f"{field}.b64", _base64(f"{field}.b64", instance["b64"]))
     if not isinstance(instance, list):
-        _fail(field, _IMAGE, _kind(instance))
+        fail(field, _IMAGE, kind(instance))
     if instance and isinstance(instance[0], list):
         instance = _flatten(field, instance)
     elif len(instance) != _PIXELS:
-        _fail(field, _IMAGE, f"a list of {len(instance)}")
+        fail(field, _IMAGE, f"a list of {len(instance)}")
     return _numbers(field, instance)
 
 
 def _flatten(field: str, rows: list[Any]) -> list[Any]:
     if len(rows) != _ROWS:
-        _fail(field, f"{_ROWS} rows", f"{len(rows)}")
+        fail(field, f"{_ROWS} rows", f"{len(rows)}")
     for index, row in enumerate(rows):
         if not isinstance(row, list):
-            _fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", _kind(row))
+            fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", kind(row))
         if len(row) != _COLUMNS:
-            _fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", f"{len(row)} of them")
+            fail(f"{field}[{index}]", f"a row of {_COLUMNS} numbers", f"{len(row)} of them")
     return list(chain.from_iterable(rows))
 
 
 def _numbers(field: str, pixels: list[Any]) -> Floats:
-    """784 numbers as float32; booleans, strings, nulls and lists are no numbers, whatever numpy makes of them."""
     low, high = INPUT_RANGE
-    expected = f"a number from {low:g} to {high:g}"
-    if not set(map(type, pixels)) <= {int, float}:
-        _fail_at(field, pixels, lambda pixel: type(pixel) in (int, float), expected)
-    if not low <= min(pixels) <= max(pixels) <= high:
-        _fail_at(field, pixels, lambda pixel: low <= pixel <= high, expected)
+    check_numbers(field, pixels, (int, float), low, high)
     return np.array(pixels, np.float32)
 
 
-def _fail_at(field: str, pixels: list[Any], is_good: Callable[[Any], bool], expected: str) -> NoReturn:
+def check_numbers(field: str, pixels: list[Any], types: tuple[type, ...], low: float, high: float) -> None:
+    """Raises `FieldError`, naming the first of ``pixels`` that is none of ``types`` or outside ``low`` to ``high``.
+
+    Booleans, strings, nulls and lists are no numbers, whatever numpy makes of them.
+    """
+    noun = "a number" if float in types else "an integer"
+    expected = f"{noun} from {low:g} to {high:g}"
+    if not set(map(type, pixels)) <= set(types):
+        _fail_at(field, pixels, lambda pixel: type(pixel) in types, expected)
+    if not low <= min(pixels) <= max(pixels) <= high:
+        _fail_at(field, pixels, lambda pixel: low <= pixel <= high, expected)
+
+
+def in_range(pixels: npt.NDArray[Any], low: float, high: float) -> bool:
+    """Whether all of ``pixels`` lie from ``low`` to ``high``, which NaN does not."""
+    return bool(pixels.min() >= low and pixels.max() <= high)
+
+
+def _fail_at(field: str, pixels: list[Any], is_good: Callable[[Any], bool], expected: str) -> None:
     index = next(index for index, pixel in enumerate(pixels) if not is_good(pixel))
-    _fail(f"{field}, pixel {index}", expected, _kind(pixels[index]))
+    fail(f"{field}, pixel {index}", expected, kind(pixels[index]))
 
 
 def _base64(field: str, text: Any) -> bytes:
     if not isinstance(text, str):
-        _fail(field, "a base64 string", _kind(text))
+        fail(field, "a base64 string", kind(text))
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        _fail(field, "a base64 string", str(error).lower())
+        fail(field, "a base64 string", str(error).lower())
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     """A short name for a JSON value: its text where that is short, its type where it is not."""
-    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    names = {dict: "an object", list: "a list", np.ndarray: "a list", str: "a string", type(None): "null"}
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = json.dumps(value) if isinstance(value, bool | int | float | str) else names[type(value)]
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _fail(field: str, expected: str, found: str) -> NoReturn:
-    raise FieldError(field, expected, found)

@@ -1,13 +1,26 @@
 """Engines: ONNX Runtime over the bundle's export, or torch over its checkpoint. Both give the same answers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from model.bundle import IMAGE_SHAPE, LABELS, Bundle, BundleError, Floats, probabilities
+from model.bundle import IMAGE_SHAPE, LABELS, Bundle, BundleError, Floats, Labels, probabilities
 
 EngineName = Literal["onnx", "torch"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The most probable labels (n,) and the calibrated probabilities (n, 10) of n images."""
+
+    labels: Labels
+    probabilities: Floats
+
+    def part(self, start: int, stop: int) -> "Answer":
+        """The answer for images ``start`` to ``stop``."""
+        return Answer(self.labels[start:stop], self.probabilities[start:stop])
 
 
 class Engine:
@@ -19,6 +32,7 @@ class Engine:
 
     def __init__(self, bundle: Bundle, name: EngineName = "onnx") -> None:
         self.bundle, self.name = bundle, name
+        self._labels = np.array(bundle.labels, np.int64)
         self._logits = {"onnx": _load_onnx, "torch": _load_torch}[name](bundle)
         # The first run allocates; and a model that cannot answer is found here, not by a user.
         if self.predict(np.zeros((1, *IMAGE_SHAPE), np.float32)).shape != (1, len(LABELS)):
@@ -28,6 +42,11 @@ class Engine:
     def predict(self, images: Floats) -> Floats:
         """Calibrated probabilities (n, 10) of ``images`` (n, 28, 28) in [0, 1]."""
         return probabilities(self._logits(images), self.bundle.temperature)
+
+    def answer(self, images: Floats) -> Answer:
+        """Labels and probabilities of ``images`` (n, 28, 28) in [0, 1]."""
+        predicted = self.predict(images)
+        return Answer(self._labels[predicted.argmax(axis=1)], predicted)
 
 
 def _load_onnx(bundle: Bundle) -> Callable[[Floats], Floats]:

@@ -1,93 +1,99 @@
-"""The KServe predictor: a bundle behind kserve's ``Model``, and the plane that hands it request bodies as they came."""
+"""The KServe predictor: the served model as kserve's ``Model``, behind kserve's data plane and its app.
 
-import asyncio
+Importing this imports kserve, which takes longer than all else at the start: `serving.kserve_app` does it later.
+"""
+
 from dataclasses import dataclass
-from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from kserve import Model
-from kserve.errors import ModelNotFound
+from kserve import InferRequest, InferResponse, Model
 from kserve.protocol.dataplane import DataPlane
-from starlette.exceptions import HTTPException
+from kserve.protocol.infer_type import InferOutput
 
-from model.bundle import Bundle, Floats
-from serving.codec import IMAGE_TYPES, MAX_INSTANCES, FieldError, decode, encode, parse_instances, parse_json
-from serving.engine import Engine, EngineName
-
-# Larger bodies, and pictures, are decoded in a thread, so that probes and other requests are answered meanwhile.
-_THREAD_BYTES = 64 * 1024
+from model.bundle import Floats
+from serving import codec, tensors
+from serving.engine import Answer
+from serving.errors import FieldError
+from serving.service import Service
 
 
 @dataclass(frozen=True)
 class Body:
-    """A request body as it came, for our own codec to read."""
+    """A V1 request body as it came, for our own codec to read."""
 
     content: bytes
 
 
-class UnknownModel(ModelNotFound):  # type: ignore[misc]  # kserve has no types
-    """A request for a model that is not served here; the message names those that are."""
+@dataclass(frozen=True)
+class Question:
+    """The images of a request, and the V2 request that they came in."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(name)
-        self.reason = f"model: expected {' or '.join(known)}, got {name[:40]!r}"
+    images: Floats
+    request: InferRequest | None = None
 
 
 class DigitModel(Model):  # type: ignore[misc]  # kserve has no types
-    """A digit classifier, ready once its bundle is loaded and has answered once."""
+    """The served digit classifier. It is ready from the start: its bundle was loaded, and has answered, before."""
 
-    def __init__(self, name: str, model_dir: Path, *, engine: EngineName = "onnx", max_instances: int = MAX_INSTANCES) -> None:
-        super().__init__(name)
-        self.model_dir, self.engine_name, self.max_instances = model_dir, engine, max_instances
-        self._engine: Engine | None = None
-
-    def load(self) -> bool:
-        """Verify and load the bundle. Raises `BundleError`."""
-        self._engine = Engine(Bundle.load(self.model_dir), self.engine_name)
+    def __init__(self, service: Service) -> None:
+        super().__init__(service.name)
+        self._service = service
         self.ready = True
-        return True
 
-    async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Floats:
-        """Images (n, 28, 28) of a V1 request. Raises `FieldError`."""
-        if not isinstance(payload, Body):
-            # The data of a cloud event.
-            return parse_instances(payload, max_instances=self.max_instances)
-        content_type = (headers or {}).get("content-type", "")
-        is_slow = len(payload.content) > _THREAD_BYTES or b'"b64"' in payload.content or b"\\" in payload.content
-        arguments = (payload.content, content_type, self.max_instances)
-        if is_slow or content_type.lower().startswith(IMAGE_TYPES):
-            return await asyncio.to_thread(decode, *arguments)
-        return decode(*arguments)
+    async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Question:
+        """The images of a V1 body, the data of a cloud event, or a V2 request. Raises `FieldError`."""
+        limit = self._service.limits.max_instances
+        if isinstance(payload, Body):
+            content_type = (headers or {}).get("content-type", "")
+            return Question(await self._service.in_thread(codec.decode, payload.content, content_type, limit))
+        if isinstance(payload, InferRequest):
+            (tensor,) = payload.inputs
+            tensors.check_tensor(tensor.name, tensor.datatype, tensor.shape, limit)
+            pixels = tensor.as_numpy().ravel()
+            return Question(tensors.from_numbers("inputs[0].data", pixels, tensor.datatype, tuple(tensor.shape)), payload)
+        return Question(codec.parse_instances(payload, max_instances=limit))
 
-    def predict(self, images: Floats, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        """The V1 response for ``images`` (n, 28, 28)."""
-        del headers
-        assert self._engine, "kserve asks no model that is not ready"
-        bundle = self._engine.bundle
-        return encode(self._engine.predict(images), bundle.labels, bundle.version)
+    async def predict(self, payload: Question, headers: dict[str, str] | None = None) -> dict[str, Any] | InferResponse:
+        """The response, of the protocol that the request came in."""
+        answer = await self._service.batcher.submit(payload.images)
+        identity = self._service.identity
+        if payload.request is None:
+            shown = payload.images if (headers or {}).get("x-return-images", "").lower() == "true" else None
+            return codec.encode(answer, identity.version, shown)
+        return self._respond(answer, payload.request, (headers or {}).get("x-request-id", ""))
+
+    def _respond(self, answer: Answer, request: InferRequest, request_id: str) -> InferResponse:
+        outputs = []
+        for name, array in tensors.arrays(answer).items():
+            output = InferOutput(name=name, datatype=tensors.OUTPUTS[name], shape=list(array.shape))
+            output.set_data_from_numpy(array, binary_data=request.use_binary_outputs)
+            outputs.append(output)
+        if request.from_grpc and request.request_outputs:
+            outputs = [next(output for output in outputs if output.name == wanted.name) for wanted in request.request_outputs]
+        identity = self._service.identity
+        return InferResponse(
+            response_id=request_id if request.id is None else request.id,
+            model_name=identity.name,
+            model_version=identity.version,
+            infer_outputs=outputs,
+            from_grpc=request.from_grpc,
+            use_binary_outputs=request.use_binary_outputs,
+            requested_outputs=None if request.from_grpc else request.request_outputs,
+        )
 
 
 class Plane(DataPlane):  # type: ignore[misc]  # kserve has no types
     """kserve's data plane, except that V1 bodies reach the model unparsed, so that each error names a field."""
 
-    def decode(self, body: bytes, headers: dict[str, str], *arguments: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    def decode(self, body: Any, headers: dict[str, str], *arguments: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         """What the model is given, and the attributes of a cloud event. Raises `FieldError`."""
-        del arguments, options
+        if options.get("protocol_version") == "v2":
+            return super().decode(body, headers, *arguments, **options)  # type: ignore[no-any-return]
         if headers.get("content-type", "").startswith("application/cloudevents"):
-            event = parse_json(body)
+            expected = "in a cloud event, a JSON object with a list of instances"
+            event = codec.parse_json(body, expected)
             if not isinstance(event, dict) or "data" not in event:
-                field, expected = "data", "in a cloud event, a JSON object with a list of instances"
+                field = "data"
                 raise FieldError(field, expected, "none")
             return event.pop("data"), event
         return Body(body), {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}
-
-    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
-        """Whether the model can answer. Raises `UnknownModel`, and `HTTPException` for a verb that is not POST."""
-        known = list(self.model_registry.get_models())
-        if model_name.partition(":")[0] in known and model_name.endswith(":predict"):
-            # kserve's routes split the verb off for POST alone.
-            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
-        if model_name not in known:
-            raise UnknownModel(model_name, known)
-        return bool(await super().model_ready(model_name, disable_predictor_health_check))

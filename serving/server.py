@@ -1,56 +1,139 @@
-"""The server's command line, and the model in each of its processes."""
+"""The server as a whole: load, listen, answer, in this process or in several."""
 
 import argparse
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import get_args
 
-import kserve.model_server
+from model.bundle import Bundle, BundleError
+from serving import logs
+from serving.engine import Engine
+from serving.flags import build_parser
+from serving.kserve_app import Mount, build_server
+from serving.service import Limits, Service
+from serving.startup import Startup
+from serving.supervisor import EXIT_CONFIGURATION, Supervisor
+from serving.worker import Worker
 
-from serving.codec import MAX_INSTANCES
-from serving.engine import EngineName
-from serving.limits import MAX_BODY_BYTES, install
-from serving.predictor import DigitModel
+_BACKLOG = 2048
+# What workers may take beyond draining and grace before they are killed.
+_STOP_MARGIN_SECONDS = 3.0
+
+logger = logging.getLogger("serving")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """kserve's flags and ours."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Serve a bundle with KServe.", parents=[kserve.model_server.parser]
+def run(startup: Startup) -> int:
+    """Serve what the command line says; the exit code."""
+    arguments = build_parser().parse_args()
+    startup.mark("imports")
+    logs.configure()
+    try:
+        service = _load(arguments, startup)
+        listening = _listen("http_port", arguments.http_port)
+        if arguments.enable_grpc:
+            # Workers share the port, and would share it with a stranger too.
+            _listen("grpc_port", arguments.grpc_port).close()
+    except (BundleError, ConfigurationError) as error:
+        return _give_up(arguments.termination_log, str(error))
+    logger.info("serving", extra={"settings": vars(arguments), "model": vars(service.identity)})
+    ports = {"http_port": arguments.http_port, "grpc_port": arguments.grpc_port}
+    if arguments.workers == 1:
+        return _serve(service, arguments, listening, Mount(partial(build_server, service, ports)), startup, 0)
+    # What is made before the fork is in memory once.
+    server = build_server(service, ports)
+    mount = Mount(lambda: server)
+    startup.mark("kserve")
+    work = partial(_serve, service, arguments, listening, mount, startup)
+    stop_seconds = arguments.drain_seconds + arguments.grace_seconds + _STOP_MARGIN_SECONDS
+    return Supervisor(arguments.workers, work, service.metrics, listening, stop_seconds=stop_seconds).supervise()
+
+
+class ConfigurationError(ValueError):
+    """A flag that cannot be followed; the message names it."""
+
+
+def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
+    bundle = Bundle.load(arguments.model_dir)
+    startup.mark("bundle")
+    engine = Engine(bundle, arguments.engine)
+    limits = Limits(
+        max_instances=arguments.max_instances,
+        max_body_bytes=arguments.max_body_bytes,
+        max_queued_images=arguments.max_queued_images,
     )
-    parser.add_argument("--model_dir", type=Path, default=Path("/mnt/models"), help="The bundle's directory.")
-    parser.add_argument(
-        "--engine", choices=get_args(EngineName), default="onnx", help="ONNX Runtime, or torch where it is installed."
-    )
-    parser.add_argument("--max_instances", type=_positive, default=MAX_INSTANCES, help="Most images in a request.")
-    parser.add_argument("--max_body_bytes", type=_positive, default=MAX_BODY_BYTES, help="Largest request body.")
-    # A log line a request costs more than the model does; and only V1 REST is served.
-    parser.set_defaults(model_name="digits", enable_latency_logging=False, enable_grpc=False)
-    return parser
+    service = Service(arguments.model_name, engine, workers=arguments.workers, limits=limits, log_requests=arguments.log_requests)
+    startup.mark("engine")
+    return service
 
 
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        message = f"expected at least 1, got {value}"
-        raise argparse.ArgumentTypeError(message)
-    return value
+def _listen(flag: str, port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("0.0.0.0", port))  # noqa: S104 -- a pod's port is for the cluster
+        listening.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = "one that is taken" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
+        message = f"--{flag}: expected a free port, got {port}, {reason}"
+        raise ConfigurationError(message) from error
+    return listening
 
 
-def load_model(arguments: argparse.Namespace) -> DigitModel:
-    """The loaded model, behind the limits of this process's app. Raises `BundleError`."""
-    model = _WorkerModel(arguments)
-    model.load()
-    install(kserve.model_server.app, max_body_bytes=arguments.max_body_bytes)
-    return model
+def _give_up(termination_log: Path, message: str) -> int:
+    """Say why where people and Kubernetes look for it."""
+    print(f"error: {message}", file=sys.stderr)
+    if termination_log.exists():
+        with suppress(OSError):
+            termination_log.write_text(message)
+    return EXIT_CONFIGURATION
 
 
-class _WorkerModel(DigitModel):
-    """A model that a worker process loads for itself: neither engine can be sent there."""
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if name == "asyncio":
+        return None
+    import uvloop  # noqa: PLC0415 -- the one that was chosen
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__(
-            arguments.model_name, arguments.model_dir, engine=arguments.engine, max_instances=arguments.max_instances
-        )
-        self._arguments = arguments
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return load_model, (self._arguments,)
+
+def _serve(
+    service: Service, arguments: argparse.Namespace, listening: socket.socket, mount: Mount, startup: Startup, worker: int
+) -> int:
+    """Answer in this process, as ``worker``."""
+
+    def on_ready() -> None:
+        startup.mark("listen")
+        startup.mark("ready")
+        count_phases()
+        logger.info("ready", extra={"worker": worker, "seconds": round(startup.seconds["ready"], 3)})
+
+    def on_kserve() -> None:
+        if arguments.workers == 1:
+            startup.mark("kserve")
+            gc.freeze()
+        count_phases()
+        if arguments.startup_profile and worker == 0:
+            print(startup.report(), flush=True)
+            os.kill(os.getppid() if arguments.workers > 1 else os.getpid(), signal.SIGINT)
+
+    def count_phases() -> None:
+        for phase, seconds in startup.seconds.items():
+            service.metrics.set_phase(phase, seconds)
+
+    async def answer() -> int:
+        service.start(worker)
+        return await Worker(service, arguments, mount, listening).run(on_ready, on_kserve)
+
+    with asyncio.Runner(loop_factory=_loop_factory(arguments.event_loop)) as runner:
+        return runner.run(answer())

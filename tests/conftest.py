@@ -10,7 +10,6 @@ import pytest
 
 from model.bundle import Bundle
 from model.data import MnistData
-from model.demo import free_port
 from tests.processes import ROOT, Server
 
 # Small enough for seconds, good enough to be right nearly always; `fit` of this is what the resume tests repeat.
@@ -49,5 +48,5 @@ def bundle(run_directory: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(bundle: Bundle) -> Iterator[Server]:
-    with Server("--model_dir", str(bundle.directory), "--http_port", str(free_port())) as running:
+    with Server("--model_dir", str(bundle.directory)) as running:
         yield running

@@ -11,6 +11,8 @@ from typing import Self
 
 import httpx
 
+from model.demo import free_port
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -78,11 +80,16 @@ def run(*arguments: str, timeout_seconds: float = 240, **environment: str) -> tu
 class Server(Process):
     """``python -m serving``, ready to answer."""
 
-    def __init__(self, *arguments: str) -> None:
-        super().__init__("serving", *arguments)
-        port = arguments[arguments.index("--http_port") + 1]
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        given = dict(zip(arguments, (*arguments[1:], ""), strict=True))
+        # What is not given stays out of the way of other servers, and of the clock.
+        usual = {"--http_port": str(free_port()), "--grpc_port": str(free_port()), "--drain_seconds": "0.2"}
+        flags = [word for flag, value in usual.items() if flag not in given for word in (flag, value)]
+        super().__init__("serving", *arguments, *flags, **environment)
+        http_port, grpc_port = ({**usual, **given}[flag] for flag in ("--http_port", "--grpc_port"))
+        self.url, self.grpc_address = f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}"
         self.predict_url = f"{self.url}/v1/models/digits:predict"
+        self.infer_url = f"{self.url}/v2/models/digits/infer"
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + 60

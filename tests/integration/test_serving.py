@@ -16,7 +16,6 @@ from PIL import Image
 
 from model.bundle import Bundle
 from model.data import MnistData
-from model.demo import free_port
 from serving.engine import Engine
 from tests.processes import Process, Server
 
@@ -182,7 +181,7 @@ BAD = [
     Bad(name="DELETE", says="method: expected", status=405, method="DELETE", path="/v1/models"),
     Bad(name="explain", says="path: expected a route", status=404, path="/v1/models/digits:explain"),
     Bad(name="unload", says="path: expected a route", status=404, path="/v2/repository/models/digits/unload"),
-    Bad(name="V2 infer", says="path: expected a route", status=404, path="/v2/models/digits/infer", body=b"{}"),
+    Bad(name="load", says="path: expected a route", status=404, path="/v2/repository/models/digits/load"),
     Bad(name="no model", says="path: expected a route", status=404, path="/v1/models/:predict"),
     Bad(name="long content type", says="content-type: expected", body=b"7", headers={"content-type": "x" * 20_000}),
     Bad(name="long key", says="instances: expected a list of images", body=encode({"x" * 100_000: 1})),
@@ -284,28 +283,25 @@ def test_readiness_is_of_the_model(server: Server) -> None:
     assert httpx.get(f"{server.url}/v1/models/digits", timeout=10).json() == {"name": "digits", "ready": True}
 
 
-def test_a_ready_server_has_loaded_nothing_of_training(bundle: Bundle) -> None:
-    port = str(free_port())
+def test_a_server_that_answered_everything_has_loaded_nothing_of_training_and_no_pandas(bundle: Bundle) -> None:
     # The interpreter's own list of what was imported, written as it goes.
-    with Process(
-        "serving.__main__", "--model_dir", str(bundle.directory), "--http_port", port, PYTHONPROFILEIMPORTTIME="1"
-    ) as process:
-        process.wait_for("Uvicorn running")
-        httpx.post(f"http://127.0.0.1:{port}/v1/models/digits:predict", json={"instances": GOOD}, timeout=10).raise_for_status()
+    with Server("--model_dir", str(bundle.directory), PYTHONPROFILEIMPORTTIME="1") as process:
+        httpx.post(process.predict_url, json={"instances": GOOD}, timeout=10).raise_for_status()
+        httpx.get(f"{process.url}/v2", timeout=30).raise_for_status()
         imported = {
             line.rsplit("|", 1)[1].strip().split(".")[0]
             for line in process.output.splitlines()
             if line.startswith("import time:")
         }
     assert {"kserve", "onnxruntime", "model", "serving"} <= imported
-    assert not {"torch", "lightning", "pytorch_lightning", "mlflow", "sklearn"} & imported
+    assert not {"torch", "lightning", "pytorch_lightning", "mlflow", "sklearn", "pandas"} & imported
 
 
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--engine", "torch"], ["--max_instances", "2"]], ids=" ".join)
 def test_workers_engine_and_limits_are_chosen_by_flag(bundle: Bundle, mnist: MnistData, options: list[str]) -> None:
     images = mnist.split("test").images[:2].numpy()
     expected = Engine(bundle).predict(images)
-    with Server("--model_dir", str(bundle.directory), "--http_port", str(free_port()), *options) as server:
+    with Server("--model_dir", str(bundle.directory), *options) as server:
         for _ in range(10):
             answer = httpx.post(server.predict_url, json={"instances": images.tolist()}, timeout=10).raise_for_status().json()
             got = [prediction["probabilities"] for prediction in answer["predictions"]]
@@ -319,13 +315,16 @@ def test_workers_engine_and_limits_are_chosen_by_flag(bundle: Bundle, mnist: Mni
     ("arguments", "message"),
     [
         (["--model_dir", "nowhere"], "nowhere: expected a bundle"),
+        (["--drain_seconds", "-1"], "expected seconds, 0 or more, got -1"),
+        (["--predictor_host", "elsewhere"], "--predictor_host: expected other flags: this is the predictor"),
+        (["--http_port", "99999"], "--http_port: expected a free port, got 99999"),
         (["--max_instances", "0"], "expected at least 1, got 0"),
         (["--engine", "tensorflow"], "--engine"),
         (["--no_such_flag"], "--no_such_flag"),
     ],
 )
 def test_what_cannot_be_served_exits_2_and_says_so(arguments: list[str], message: str) -> None:
-    with Process("serving", *arguments, "--http_port", str(free_port())) as process:
+    with Process("serving", *arguments) as process:
         assert process.wait(60) == 2
         assert message in process.output
         assert "Traceback" not in process.output

@@ -2,7 +2,9 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.codec import FieldError, decode, encode
+from serving.codec import decode, encode
+from serving.engine import Answer
+from serving.errors import FieldError
 
 
 def test_images_and_rows_decode_alike() -> None:
@@ -26,6 +28,8 @@ def test_the_limit_on_instances_is_the_callers() -> None:
 
 
 def test_a_response_names_label_probabilities_and_version() -> None:
-    probabilities = np.array([[0.25, 0.75]], np.float32)
+    answer = Answer(np.array([1]), np.array([[0.25, 0.75]], np.float32))
     expected = {"predictions": [{"label": 1, "probabilities": [0.25, 0.75]}], "model_version": "3"}
-    assert encode(probabilities, (0, 1), "3") == expected
+    assert encode(answer, "3") == expected
+    shown = encode(answer, "3", np.full((1, 28, 28), 0.5, np.float32))
+    assert shown["predictions"][0]["image"] == [[0.5] * 28] * 28

@@ -1,0 +1,86 @@
+"""A micro-batch that never waits: each run takes what one turn of the event loop has received."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from model.bundle import Floats
+from serving.engine import Answer, Engine
+from serving.errors import Overloaded
+from serving.metrics import Metrics
+
+MAX_QUEUED_IMAGES = 8192
+# One run of the engine holds up the event loop: a few milliseconds at this size.
+_MAX_BATCH_IMAGES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    images: Floats
+    answer: "asyncio.Future[Answer]"
+    since: float
+
+
+class Batcher:
+    """Answers for images, computed together with those of others that came in the same turn of the event loop."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, *, max_queued_images: int = MAX_QUEUED_IMAGES) -> None:
+        self._engine, self._metrics, self._max_queued = engine, metrics, max_queued_images
+        self._queue: deque[_Waiting] = deque()
+        self._queued_images = 0
+        self._is_scheduled = False
+
+    def submit(self, images: Floats) -> "asyncio.Future[Answer]":
+        """The answer for ``images`` (n, 28, 28), to be awaited. Raises `Overloaded` where the queue is full."""
+        # A request larger than the queue is taken by an empty one.
+        if self._queue and self._queued_images + len(images) > self._max_queued:
+            message = f"queue: expected room for {len(images)} images, got {self._queued_images} waiting"
+            raise Overloaded(message)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(images, loop.create_future(), perf_counter())
+        self._queue.append(waiting)
+        self._queued_images += len(images)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._run)
+        return waiting.answer
+
+    def _run(self) -> None:
+        batch = self._take()
+        self._is_scheduled = bool(self._queue)
+        if self._is_scheduled:
+            # What arrived meanwhile is read first, and health checks are answered.
+            asyncio.get_running_loop().call_soon(self._run)
+        if batch:
+            self._answer(batch)
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._queue and (not batch or size + len(self._queue[0].images) <= _MAX_BATCH_IMAGES):
+            waiting = self._queue.popleft()
+            self._queued_images -= len(waiting.images)
+            # Whoever was cancelled has gone away.
+            if not waiting.answer.done():
+                batch.append(waiting)
+                size += len(waiting.images)
+        return batch
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        started = perf_counter()
+        images = batch[0].images if len(batch) == 1 else np.concatenate([waiting.images for waiting in batch])
+        try:
+            answer = self._engine.answer(images)
+        except Exception as error:  # noqa: BLE001 -- whatever it was, each of those who wait must hear of it
+            for waiting in batch:
+                waiting.answer.set_exception(error)
+            return
+        start = 0
+        for waiting in batch:
+            stop = start + len(waiting.images)
+            waiting.answer.set_result(answer if len(batch) == 1 else answer.part(start, stop))
+            start = stop
+        self._metrics.count_batch(images, answer, [started - waiting.since for waiting in batch])

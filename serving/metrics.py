@@ -1,0 +1,240 @@
+"""What is counted, in memory that all processes of a server share: each writes its own row, any of them adds up all.
+
+Rows are plain numbers at fixed places, so that every series exists from the start, a count costs no lock, and a process that
+dies leaves behind what it counted. prometheus_client writes the exposition.
+"""
+
+import asyncio
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from model.bundle import Bundle, Floats, image_statistics
+from serving.engine import Answer
+from serving.identity import Identity
+from serving.startup import PHASES
+
+# Seconds; objectives lie between 10 and 250 ms, and the buckets are closest there.
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+_QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+# How long, and how many, images may stay uncounted.
+_COUNT_SECONDS, _COUNT_IMAGES = 0.02, 256
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+# (protocol, route class): the pairs there are, so that no request can make a new series.
+ROUTES = (
+    ("v1", "predict"),
+    ("v1", "health"),
+    ("v1", "metadata"),
+    ("v2", "infer"),
+    ("v2", "health"),
+    ("v2", "metadata"),
+    ("grpc", "infer"),
+    ("grpc", "health"),
+    ("grpc", "metadata"),
+    ("http", "page"),
+    ("http", "metrics"),
+    ("http", "other"),
+)
+_HTTP = ("200", "400", "404", "405", "408", "413", "499", "500", "503", "other")
+_GRPC = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNIMPLEMENTED", "CANCELLED", "INTERNAL")
+_LATENCY_ROUTES = (("v1", "predict"), ("v2", "infer"), ("grpc", "infer"))
+
+
+@dataclass
+class Histogram:
+    """A histogram at one place of the rows: a number for each bucket, one for what is above, and the sum."""
+
+    name: str
+    documentation: str
+    edges: Sequence[float]
+    labels: dict[str, str] = field(default_factory=dict)
+    start: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many numbers of a row it takes."""
+        return len(self.edges) + 2
+
+
+class Metrics:
+    """The counts of one server of ``workers`` processes. Each process calls `take_row` before it counts."""
+
+    def __init__(self, identity: Identity, bundle: Bundle, *, workers: int = 1) -> None:
+        self._identity, self._labels = identity, bundle.labels
+        self._places: dict[tuple[str, str, str], int] = {}
+        for protocol, route in ROUTES:
+            for status in _GRPC if protocol == "grpc" else _HTTP:
+                self._places[protocol, route, status] = len(self._places)
+        place = len(self._places)
+        self._in_flight, self._predictions = place, place + 1
+        place += 1 + len(bundle.labels)
+        self._histograms: list[Histogram] = []
+        for histogram in _histograms(bundle):
+            histogram.start = place
+            place += histogram.size
+            self._histograms.append(histogram)
+        by_name = {(histogram.name, *histogram.labels.values()): histogram for histogram in self._histograms}
+        self._latency = {pair: by_name["chiffre_request_duration_seconds", pair[0]] for pair in _LATENCY_ROUTES}
+        self._batch, self._queue = by_name["chiffre_batch_images",], by_name["chiffre_queue_seconds",]
+        self._inputs = {name: by_name[f"chiffre_input_{name}",] for name in _statistics(bundle)}
+        self._confidence = by_name["chiffre_prediction_confidence",]
+        memory = mmap.mmap(-1, workers * place * 8)
+        self._rows = np.frombuffer(memory, np.float64).reshape(workers, place)
+        self._restarts = np.frombuffer(mmap.mmap(-1, 8), np.float64)
+        self.heartbeats = np.frombuffer(mmap.mmap(-1, workers * 8), np.float64)
+        self._phases = np.frombuffer(mmap.mmap(-1, len(PHASES) * 8), np.float64)
+        self._uncounted: list[tuple[Floats, Answer]] = []
+        self._uncounted_images = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self.take_row(0)
+
+    def take_row(self, worker: int) -> None:
+        """Count as process ``worker``, from 0; what its predecessor had in flight is gone."""
+        self._row = self._rows[worker]
+        # Single numbers are written several times as fast through a memoryview.
+        self._numbers: Any = memoryview(self._row)
+        self._numbers[self._in_flight] = 0.0
+        self._worker = worker
+
+    def beat(self) -> None:
+        """Show the supervisor that this process's event loop turns."""
+        self.heartbeats[self._worker] += 1
+
+    def count_restart(self) -> None:
+        """Count a process that died and was replaced."""
+        self._restarts[0] += 1
+
+    def set_phase(self, phase: str, seconds: float) -> None:
+        """How long a phase of the start took."""
+        self._phases[PHASES.index(phase)] = seconds
+
+    def begin(self) -> None:
+        """A request came."""
+        self._numbers[self._in_flight] += 1.0
+
+    def end(self, protocol: str, route: str, status: str, seconds: float) -> None:
+        """A request was answered with ``status`` after ``seconds``."""
+        numbers = self._numbers
+        numbers[self._in_flight] -= 1.0
+        place = self._places.get((protocol, route, status))
+        if place is None:
+            place = self._places[protocol, route, "INTERNAL" if protocol == "grpc" else "other"]
+        numbers[place] += 1.0
+        histogram = self._latency.get((protocol, route))
+        if histogram:
+            self._observe(histogram, [seconds])
+
+    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> None:
+        """Count the ``images`` (n, 28, 28) of a batch, the answer to them, and how long its requests waited, in seconds.
+
+        What is counted of each image is so a moment later, with those of other batches: one by one that costs as much as the
+        answer does.
+        """
+        self._observe(self._batch, [float(len(images))])
+        self._observe(self._queue, waits)
+        if not self._uncounted:
+            asyncio.get_running_loop().call_later(_COUNT_SECONDS, self.count_images)
+        self._uncounted.append((images, answer))
+        self._uncounted_images += len(images)
+        if self._uncounted_images >= _COUNT_IMAGES:
+            self.count_images()
+
+    def count_images(self) -> None:
+        """Count what was put off."""
+        if not self._uncounted:
+            return
+        images = np.concatenate([images for images, _ in self._uncounted])
+        labels = np.concatenate([answer.labels for _, answer in self._uncounted])
+        confidence = np.concatenate([answer.probabilities.max(axis=1) for _, answer in self._uncounted])
+        self._uncounted, self._uncounted_images = [], 0
+        self._row[self._predictions : self._predictions + len(self._labels)] += np.bincount(labels, minlength=len(self._labels))
+        self._observe_all(self._confidence, confidence)
+        statistics = image_statistics(images)
+        for name, histogram in self._inputs.items():
+            self._observe_all(histogram, statistics[name])
+
+    def _observe(self, histogram: Histogram, values: list[float]) -> None:
+        for value in values:
+            self._numbers[histogram.start + bisect_left(histogram.edges, value)] += 1.0
+        self._numbers[histogram.start + len(histogram.edges) + 1] += sum(values)
+
+    def _observe_all(self, histogram: Histogram, values: npt.NDArray[np.floating[Any]]) -> None:
+        counts = np.bincount(np.searchsorted(histogram.edges, values), minlength=histogram.size).astype(np.float64)
+        counts[-1] = values.sum(dtype=np.float64)
+        self._row[histogram.start : histogram.start + histogram.size] += counts
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition of all processes together, and its content type, as ``accept`` prefers."""
+        self.count_images()
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, for prometheus_client."""
+        total = self._rows.sum(axis=0)
+        requests = CounterMetricFamily(
+            "chiffre_requests", "Requests by protocol, class of route and status.", labels=["protocol", "route", "status"]
+        )
+        for labels, place in self._places.items():
+            requests.add_metric(labels, total[place])
+        yield requests
+        yield GaugeMetricFamily("chiffre_requests_in_flight", "Requests not yet answered.", value=total[self._in_flight])
+        predictions = CounterMetricFamily("chiffre_predictions", "Images by the label they were given.", labels=["label"])
+        for offset, label in enumerate(self._labels):
+            predictions.add_metric([str(label)], total[self._predictions + offset])
+        yield predictions
+        yield from self._collect_histograms(total)
+        yield from self._collect_server()
+
+    def _collect_histograms(self, total: npt.NDArray[np.float64]) -> Iterator[Metric]:
+        families: dict[str, HistogramMetricFamily] = {}
+        for histogram in self._histograms:
+            family = families.setdefault(
+                histogram.name,
+                HistogramMetricFamily(histogram.name, histogram.documentation, labels=list(histogram.labels)),
+            )
+            values = total[histogram.start : histogram.start + histogram.size]
+            bounds = [*(f"{edge:g}" for edge in histogram.edges), "+Inf"]
+            buckets = list(zip(bounds, values[:-1].cumsum().tolist(), strict=True))
+            family.add_metric(list(histogram.labels.values()), buckets, float(values[-1]))
+        yield from families.values()
+
+    def _collect_server(self) -> Iterator[Metric]:
+        names = vars(self._identity)
+        info = GaugeMetricFamily("chiffre_model_info", "What serves; always 1.", labels=list(names))
+        info.add_metric(list(names.values()), 1)
+        yield info
+        phases = GaugeMetricFamily("chiffre_startup_seconds", "Seconds that a phase of the start took.", labels=["phase"])
+        for phase, seconds in zip(PHASES, self._phases.tolist(), strict=True):
+            phases.add_metric([phase], seconds)
+        yield phases
+        yield GaugeMetricFamily("chiffre_workers", "Processes that answer.", value=len(self._rows))
+        yield CounterMetricFamily("chiffre_worker_restarts", "Processes that died and were replaced.", value=self._restarts[0])
+
+
+def _statistics(bundle: Bundle) -> list[str]:
+    return [name for name in bundle.profile.histograms if name != "confidence"]
+
+
+def _histograms(bundle: Bundle) -> Iterator[Histogram]:
+    for protocol, _ in _LATENCY_ROUTES:
+        yield Histogram(
+            "chiffre_request_duration_seconds", "From the request to its answer.", LATENCY_BUCKETS, {"protocol": protocol}
+        )
+    yield Histogram("chiffre_batch_images", "Images that the engine answered together.", _BATCH_BUCKETS)
+    yield Histogram("chiffre_queue_seconds", "From a decoded request to the batch that took it.", _QUEUE_BUCKETS)
+    # The reference profile counts in the same bins; what lies below or above all of them falls in the first, and above the last.
+    edges = {name: histogram.edges[1:] for name, histogram in bundle.profile.histograms.items()}
+    yield Histogram("chiffre_prediction_confidence", "Probability of the label that was given.", edges["confidence"])
+    for name in _statistics(bundle):
+        yield Histogram(f"chiffre_input_{name}", f"The input profile's {name} of each image.", edges[name])

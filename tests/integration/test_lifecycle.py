@@ -1,0 +1,290 @@
+"""How a server starts, stops, refuses and survives."""
+
+import asyncio
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from model.bundle import Bundle
+from model.data import MnistData
+from serving.engine import Engine
+from tests.integration.test_protocols import binary_request, pb, question
+from tests.processes import Process, Server
+
+BLANK = {"instances": [[0.0] * 784]}
+PREDICT = "/v1/models/digits:predict"
+
+
+class Mix:
+    """Requests over all protocols at a steady rate, every second one on a new connection; each answer is checked."""
+
+    def __init__(self, server: Server, images: Any, expected: Any, rate: float) -> None:
+        self._server, self._images, self._expected, self._period = server, images, expected, 1 / rate
+        self.outcomes: Counter[str] = Counter()
+        self.lost: list[str] = []
+
+    async def send(self, until: asyncio.Event) -> None:
+        """Open loop: a request is due whether or not the last was answered."""
+        kept, new = (httpx.Limits(max_keepalive_connections=count) for count in (50, 0))
+        self._clients = httpx.AsyncClient(timeout=20, limits=kept), httpx.AsyncClient(timeout=20, limits=new)
+        self._channel = grpc.aio.insecure_channel(self._server.grpc_address)
+        asks: list[Callable[[int, bool], Awaitable[Any]]] = [self._v1, self._v2_json, self._v2_binary, self._grpc]
+        tasks, begun = [], asyncio.get_running_loop().time()
+        for number in itertools.count():
+            if until.is_set():
+                break
+            ask = asks[number % len(asks)]
+            tasks.append(asyncio.create_task(self._one(ask, number % len(self._images), number // len(asks) % 2 == 0)))
+            await asyncio.sleep(max(0, begun + (number + 1) * self._period - asyncio.get_running_loop().time()))
+        await asyncio.gather(*tasks)
+        for client in self._clients:
+            await client.aclose()
+        await self._channel.close()
+
+    async def _one(self, ask: Callable[[int, bool], Awaitable[Any]], index: int, is_new: bool) -> None:
+        try:
+            found = await ask(index, is_new)
+        except (httpx.ConnectError, ConnectionRefusedError):
+            self.outcomes["refused"] += 1
+        except grpc.aio.AioRpcError as error:
+            # Never sent: no connection, or one that the server had said it was closing.
+            is_refused = error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower()
+            self.outcomes["refused" if is_refused else "lost"] += 1
+            if not is_refused:
+                self.lost.append(f"{error.code()} {error.details()}")
+        except httpx.HTTPError as error:
+            self.outcomes["lost"] += 1
+            self.lost.append(f"{ask.__name__} {is_new=} {error!r}")
+        else:
+            is_right = np.abs(np.array(found, np.float32).ravel() - self._expected[index]).max() < 1e-5
+            self.outcomes["right" if is_right else "wrong"] += 1
+
+    async def _post(self, url: str, is_new: bool, **content: Any) -> httpx.Response:
+        return (await self._clients[is_new].post(url, **content)).raise_for_status()
+
+    async def _v1(self, index: int, is_new: bool) -> Any:
+        answer = await self._post(self._server.predict_url, is_new, json={"instances": [self._images[index].tolist()]})
+        return answer.json()["predictions"][0]["probabilities"]
+
+    async def _v2_json(self, index: int, is_new: bool) -> Any:
+        data = self._images[index].ravel().tolist()
+        body = {"inputs": [{"name": "images", "datatype": "FP32", "shape": [1, 784], "data": data}]}
+        answer = await self._post(self._server.infer_url, is_new, json=body)
+        return answer.json()["outputs"][1]["data"]
+
+    async def _v2_binary(self, index: int, is_new: bool) -> Any:
+        content, headers = binary_request(self._images[index : index + 1])
+        answer = await self._post(self._server.infer_url, is_new, content=content, headers=headers)
+        return np.frombuffer(answer.content[-40:], np.float32)
+
+    async def _grpc(self, index: int, is_new: bool) -> Any:
+        request = question(self._images[index : index + 1], is_raw=True)
+        if not is_new:
+            return await self._infer(self._channel, request)
+        async with grpc.aio.insecure_channel(
+            self._server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            return await self._infer(channel, request)
+
+    async def _infer(self, channel: Any, request: Any) -> Any:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        return np.frombuffer((await call(request, timeout=20)).raw_output_contents[1], np.float32)
+
+
+async def send_while_it_stops(server: Server, mix: Mix) -> list[int]:
+    """Send, stop the server in the midst of it, and go on sending until it is gone; the statuses of readiness meanwhile."""
+    until, statuses = asyncio.Event(), []
+    sending = asyncio.create_task(mix.send(until))
+    await asyncio.sleep(2)
+    server.popen.send_signal(signal.SIGTERM)
+    async with httpx.AsyncClient(timeout=5) as client:
+        with suppress(httpx.HTTPError):
+            while True:
+                statuses.append((await client.get(f"{server.url}/v2/models/digits/ready")).status_code)
+                await asyncio.sleep(0.05)
+    await asyncio.to_thread(server.popen.wait, 30)
+    until.set()
+    await sending
+    return statuses
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_accepted_request_is_lost_when_the_server_is_told_to_stop(bundle: Bundle, mnist: MnistData, workers: str) -> None:
+    images = mnist.split("test").images[:50].numpy()
+    expected = Engine(bundle).predict(images)
+    with Server("--model_dir", str(bundle.directory), "--workers", workers, "--drain_seconds", "1.5") as server:
+        mix = Mix(server, images, expected, rate=120)
+        statuses = asyncio.run(send_while_it_stops(server, mix))
+        assert server.wait(30) == 0, server.output
+    assert mix.lost == []
+    assert mix.outcomes["wrong"] == 0
+    # Two seconds before the signal and one and a half after it, at 120 a second; a busy machine is slower than that.
+    assert mix.outcomes["right"] > 250, mix.outcomes
+    assert mix.outcomes["refused"] > 0, "it was gone in the end"
+    assert statuses
+    assert set(statuses) == {503}, "readiness fails first"
+
+
+def test_ctrl_c_stops_at_once(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--drain_seconds", "60") as server:
+        httpx.post(server.predict_url, json=BLANK, timeout=10).raise_for_status()
+        begun = time.monotonic()
+        server.popen.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+        assert time.monotonic() - begun < 10
+
+
+def test_a_second_signal_ends_the_draining(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--drain_seconds", "60", "--workers", "2") as server:
+        server.popen.terminate()
+        time.sleep(0.5)
+        assert httpx.post(server.predict_url, json=BLANK, timeout=10).headers["connection"] == "close"
+        server.popen.terminate()
+        assert server.wait(20) == 0
+
+
+def children(server: Server) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{server.popen.pid}/task/{server.popen.pid}/children").read_text().split()]
+
+
+def test_a_worker_that_dies_is_replaced(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--workers", "2") as server:
+        httpx.post(server.predict_url, json=BLANK, timeout=10).raise_for_status()
+        first = children(server)
+        assert len(first) == 2
+        os.kill(first[0], signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while first[0] in children(server) or len(children(server)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(20):
+            httpx.post(server.predict_url, json=BLANK, timeout=10).raise_for_status()
+        text = httpx.get(f"{server.url}/metrics", timeout=10).text
+        assert "chiffre_worker_restarts_total 1.0" in text
+        assert 'chiffre_requests_total{protocol="v1",route="predict",status="200"} 21.0' in text, "what it counted is kept"
+        assert "chiffre_requests_in_flight 1.0" in text
+
+
+def test_workers_do_not_outlive_their_supervisor(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--workers", "2") as server:
+        orphans = children(server)
+        server.popen.kill()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{process}").exists() for process in orphans):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx"])
+def test_a_bundle_that_cannot_be_served_ends_the_process_with_the_reason(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "bundle"
+    shutil.copytree(bundle.directory, directory)
+    (directory / name).write_bytes((directory / name).read_bytes()[:-20])
+    log = tmp_path / "termination-log"
+    log.touch()
+    with Process("serving", "--model_dir", str(directory), "--termination_log", str(log)) as process:
+        assert process.wait(60) == 2
+        assert name in log.read_text()
+        assert log.read_text() in process.output
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("flag", ["http_port", "grpc_port"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_ends_the_process_with_the_reason(bundle: Bundle, flag: str, workers: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104 -- as the server binds
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        arguments = ["--model_dir", str(bundle.directory), "--workers", workers, f"--{flag}", port]
+        other = ["--grpc_port", "0"] if flag == "http_port" else ["--http_port", "0"]
+        with Process("serving", *arguments, *other) as process:
+            assert process.wait(60) == 2
+            assert f"--{flag}: expected a free port, got {port}, one that is taken" in process.output
+
+
+def test_a_full_queue_is_answered_with_503_and_the_next_request_works(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--max_queued_images", "1", "--log_requests", "none") as server:
+        statuses = asyncio.run(burst(server, 200))
+        assert set(statuses) <= {200, 503}
+        assert statuses[503] > 0, statuses
+        answer = httpx.post(server.predict_url, json=BLANK, timeout=10)
+        assert answer.status_code == 200
+
+
+async def burst(server: Server, count: int) -> Counter[int]:
+    """So many requests at once, each on a connection of its own."""
+    body = httpx.Request("POST", server.predict_url, json=BLANK).content
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    connections = [await asyncio.open_connection(host, int(port)) for _ in range(count)]
+    for _, writer in connections:
+        writer.write(head + body)
+    answers = [await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20) for reader, _ in connections]
+    for _, writer in connections:
+        writer.close()
+    refused = [answer for answer in answers if b" 503 " in answer]
+    assert all(b"\r\nretry-after: 1\r\n" in answer for answer in refused)
+    return Counter(int(answer.split()[1]) for answer in answers)
+
+
+def test_pictures_of_a_client_that_left_are_not_decoded(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--log_requests", "none") as server:
+        port = int(server.url.rpartition(":")[2])
+        # As much as one core decodes in seconds.
+        body = big_picture()
+        head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {len(body)}\r\n\r\n"
+        for _ in range(40):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as leaving:
+                leaving.sendall(head.encode() + body)
+                time.sleep(0.01)
+        begun = time.monotonic()
+        httpx.post(server.predict_url, content=body, headers={"content-type": "image/png"}, timeout=30).raise_for_status()
+        alone = time.monotonic()
+        httpx.post(server.predict_url, content=body, headers={"content-type": "image/png"}, timeout=30).raise_for_status()
+        assert alone - begun < 6 * (time.monotonic() - alone) + 1, "it waited for those that left"
+        text = httpx.get(f"{server.url}/metrics", timeout=10).text
+        counted = re.search(r'requests_total\{protocol="v1",route="predict",status="499"\} (\d+)', text)
+        assert counted
+        assert int(counted[1]) > 20
+
+
+def big_picture() -> bytes:
+    import io  # noqa: PLC0415 -- only here
+
+    from PIL import Image  # noqa: PLC0415 -- only here
+
+    noise = np.random.default_rng(0).integers(0, 60, (3000, 3000), np.uint8)
+    noise[1000:2000, 1400:1600] = 255
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_start_can_be_profiled(bundle: Bundle, workers: str) -> None:
+    arguments = ["--model_dir", str(bundle.directory), "--workers", workers, "--http_port", "0", "--grpc_port", "0"]
+    with Process("serving", *arguments, "--startup-profile") as process:
+        assert process.wait(60) == 0, process.output
+    phases = dict(re.findall(r"^(\w+) +(\d+) ms$", process.output, re.MULTILINE))
+    assert list(phases) == ["interpreter", "imports", "bundle", "engine", "listen", "ready", "kserve"]
+    parts = ["interpreter", "imports", "bundle", "engine", "listen"] + (["kserve"] if workers == "2" else [])
+    assert abs(sum(int(phases[part]) for part in parts) - int(phases["ready"])) < 10

@@ -1,0 +1,142 @@
+"""What /metrics counts, with one process and with several; and the logs."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from model.bundle import Bundle, image_statistics
+from model.data import MnistData
+from serving.engine import Engine
+from serving.metrics import ROUTES
+from tests.integration.test_protocols import bad_question, call, question
+from tests.processes import Server
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(server: Server) -> Samples:
+    # What is counted of the images comes a moment later.
+    time.sleep(0.1)
+    text = httpx.get(f"{server.url}/metrics", timeout=10).raise_for_status().text
+    families = text_string_to_metric_families(text)
+    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
+
+
+def value(samples: Samples, series: str, /, **labels: str) -> float:
+    return samples[series, frozenset(labels.items())]
+
+
+@pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])
+def fresh(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Server]:
+    with Server("--model_dir", str(bundle.directory), "--workers", request.param) as running:
+        yield running
+
+
+def test_a_server_counts_what_it_answered(fresh: Server, bundle: Bundle, mnist: MnistData) -> None:
+    images = mnist.split("test").images[:40].numpy()
+    before = scrape(fresh)
+    assert {one[1] for one in before if one[0] == "chiffre_requests_total"}
+    assert value(before, "chiffre_requests_total", protocol="v1", route="predict", status="200") == 0
+    for image in images:
+        # Each on a connection of its own, so that several processes get some.
+        httpx.post(fresh.predict_url, json={"instances": [image.tolist()]}, timeout=10).raise_for_status()
+    for _ in range(3):
+        httpx.post(fresh.predict_url, content=b"[", timeout=10)
+        call(fresh, "ModelInfer", question(images[:2], is_raw=True))
+    httpx.post(fresh.infer_url, content=b"{}", timeout=10)
+    httpx.get(f"{fresh.url}/no/such/path", timeout=10)
+    for _ in range(3):
+        # Whichever process is asked, it answers for all.
+        after = scrape(fresh)
+        requests = "chiffre_requests_total"
+        assert value(after, requests, protocol="v1", route="predict", status="200") == 40
+        assert value(after, requests, protocol="v1", route="predict", status="400") == 3
+        assert value(after, requests, protocol="v2", route="infer", status="400") == 1
+        assert value(after, requests, protocol="http", route="other", status="404") == 1
+        assert value(after, requests, protocol="grpc", route="infer", status="OK") == 3
+        assert value(after, "chiffre_request_duration_seconds_count", protocol="v1") == 43
+        assert value(after, "chiffre_requests_in_flight") == 1, "the scrape itself"
+        assert value(after, "chiffre_batch_images_sum") == 46
+        assert value(after, "chiffre_queue_seconds_count") == 43
+        assert set(before) == set(after), "a request made a series"
+    check_images(after, bundle, np.concatenate([images, *[images[:2]] * 3]))
+
+
+def check_images(samples: Samples, bundle: Bundle, images: Any) -> None:
+    """Predictions and the input profile are those of ``images``."""
+    answer = Engine(bundle).answer(images)
+    for label in range(10):
+        assert value(samples, "chiffre_predictions_total", label=str(label)) == (answer.labels == label).sum()
+    counted = {"chiffre_prediction_confidence": answer.probabilities.max(axis=1)}
+    counted |= {f"chiffre_input_{name}": values for name, values in image_statistics(images).items()}
+    for name, values in counted.items():
+        profile = bundle.profile.histograms[name.removeprefix("chiffre_input_").removeprefix("chiffre_prediction_")]
+        for edge in profile.edges[1:]:
+            assert value(samples, f"{name}_bucket", le=f"{edge:g}") == (values <= edge).sum(), (name, edge)
+        assert value(samples, f"{name}_bucket", le="+Inf") == len(images)
+        if profile.edges[1] > 0:
+            # By Prometheus's rules there is no sum where values may be negative.
+            assert value(samples, f"{name}_sum") == pytest.approx(values.sum(), rel=1e-5)
+
+
+def test_a_server_says_what_it_serves_and_how_it_started(server: Server, bundle: Bundle) -> None:
+    httpx.get(f"{server.url}/v2", timeout=30).raise_for_status()
+    samples = scrape(server)
+    identity = {
+        "name": "digits",
+        "version": bundle.version,
+        "run_id": bundle.lineage.run_id or "",
+        "git_revision": bundle.lineage.git_revision or "",
+        "engine": "onnx",
+    }
+    assert value(samples, "chiffre_model_info", **identity) == 1
+    phases = {phase: value(samples, "chiffre_startup_seconds", phase=phase) for phase in ("imports", "bundle", "ready", "kserve")}
+    assert all(0 < seconds < 60 for seconds in phases.values())
+    assert value(samples, "chiffre_workers") == 1
+    assert value(samples, "chiffre_worker_restarts_total") == 0
+
+
+def test_every_request_is_counted_under_a_known_route(server: Server) -> None:
+    before = scrape(server)
+    paths = ["/", "/page.js", "/docs", "/v1", "/v1/models", "/v2", "/v2/models", "/v2/models/digits", "/v2/models/digits/ready"]
+    for path in [*paths, "/x" * 50, "/%00", "/metrics"]:
+        for method in ("GET", "POST", "OPTIONS", "DELETE"):
+            httpx.request(method, server.url + path, timeout=30)
+    call(server, "ServerLive", bad_question())
+    after = scrape(server)
+    assert set(before) == set(after)
+    total = sum(number for (name, _), number in after.items() if name == "chiffre_requests_total")
+    assert total - sum(number for (name, _), number in before.items() if name == "chiffre_requests_total") == 12 * 4 + 1 + 1
+    pairs = {(dict(labels)["protocol"], dict(labels)["route"]) for name, labels in after if name == "chiffre_requests_total"}
+    assert pairs == set(ROUTES)
+
+
+def test_openmetrics_is_spoken_too(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}, timeout=10)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(("logged", "expected"), [("all", ["200", "400"]), ("failed", ["400"]), ("none", [])])
+def test_logs_are_json_with_the_requests_id_and_no_image(bundle: Bundle, logged: str, expected: list[str]) -> None:
+    with Server("--model_dir", str(bundle.directory), "--log_requests", logged) as server:
+        headers = {"x-request-id": "mine"}
+        httpx.post(server.predict_url, json={"instances": [[0.123456] * 784]}, headers=headers, timeout=10)
+        httpx.post(server.predict_url, json={"instances": [[0.123456] * 783]}, headers=headers, timeout=10)
+        httpx.get(f"{server.url}/v2", headers={"x-request-id": "other"}, timeout=30)
+    lines = [json.loads(line) for line in server.lines]
+    assert all({"time", "severity", "logger", "message"} <= set(line) for line in lines)
+    requests = [line for line in lines if line["message"] == "request" and line["request_id"] == "mine"]
+    assert [line["status"] for line in requests] == expected
+    assert "0.123456" not in server.output
+    for line in requests:
+        assert (line["protocol"], line["route"]) == ("v1", "predict")
+        assert line["milliseconds"] > 0
+    if "400" in expected:
+        assert requests[-1]["error"].startswith("instances[0]: expected 28 rows")
