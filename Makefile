@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
+# Debian's: a browser for the page's tests, a load generator for the benchmark.
+APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit bench clean
+.PHONY: help demo test lint types unit fuzz bench image sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +22,7 @@ $(VENV)/demo: pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/demo
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[train,serve,test]'
+	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
 	@touch $@
 
 demo: $(VENV)/demo ## train on MNIST, publish, serve, predict; ARGS=--keep leaves the server up
@@ -39,9 +43,29 @@ types: $(VENV)/test ## types, over all packages
 unit: $(VENV)/test ## the tests; ARGS=... goes to pytest
 	$(BIN)/pytest $(ARGS)
 
-bench: $(VENV)/test ## measure an epoch beside a bare torch loop, and the start of the server (after make demo)
+fuzz: $(VENV)/test ## send 10,000 generated requests over each protocol; FUZZ_SEED=... for others
+	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -s tests/fuzz $(ARGS)
+
+bench: $(VENV)/test ## measure training, start and serving, the latter beside its peers (after make demo; half an hour)
+	@command -v h2load >/dev/null || $(APT_INSTALL) nghttp2-client
 	$(BIN)/python loadtests/train_speed.py
 	$(BIN)/python loadtests/startup.py
+	$(BIN)/python -m loadtests.peers.run
+
+# docker's BuildKit or buildah, whichever is there.
+IMG ?= chiffre
+BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
+BUILD = $(BUILDER) build $(BUILD_FLAGS)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
+
+image: ## build the images $(IMG)-serve and $(IMG)-train; BUILD_FLAGS=... goes to docker or buildah
+	for target in serve train; do \
+		$(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(VERSION) . || exit; \
+	done
+
+sbom: ## write build/sbom-serve.cdx.json, the Python packages of the serving image
+	$(BUILD) --target sbom --output type=local,dest=build .
 
 clean: ## remove what was built and trained
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache

@@ -12,6 +12,7 @@ nothing is ever unpickled.
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -23,6 +24,10 @@ import numpy.typing as npt
 
 from model.manifest import BundleError as BundleError  # noqa: PLC0414 -- part of this module's contract
 from model.manifest import Reader
+
+# ONNX Runtime reports its use to its maker, from a thread of its own, unless this is set before it is imported. All who import
+# it, import this module first.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 FORMAT_VERSION = 1
 IMAGE_SHAPE = (28, 28)
@@ -198,7 +203,11 @@ def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
     covariance = xy / total - (x / total) * (y / total)
     variance = yy / total - (y / total) ** 2
     slant = np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 1e-9)
-    return {"mean_ink": ink / flat.shape[1], "stroke_mass": (flat > 0.5).mean(axis=1), "slant": slant}
+    return {
+        "mean_ink": ink / flat.shape[1],
+        "stroke_mass": (flat > 0.5).sum(axis=1, dtype=np.int32) / flat.shape[1],
+        "slant": slant,
+    }
 
 
 def _moments() -> npt.NDArray[np.float64]:

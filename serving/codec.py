@@ -29,6 +29,10 @@ IMAGE_TYPES = ("image/png", "image/jpeg")
 
 _ROWS, _COLUMNS = IMAGE_SHAPE
 _PIXELS = _ROWS * _COLUMNS
+_BITS: dict[Any, tuple[Any, int]] = {
+    np.dtype(np.float32): (np.uint32, int(np.float32(INPUT_RANGE[1]).view(np.uint32))),
+    np.dtype(np.float64): (np.uint64, int(np.float64(INPUT_RANGE[1]).view(np.uint64))),
+}
 _IMAGE = f"{_ROWS} rows of {_COLUMNS} numbers, {_PIXELS} numbers, or {{'b64': an image}}"
 
 
@@ -66,7 +70,7 @@ def parse_instances(payload: Any, *, max_instances: int = MAX_INSTANCES) -> Floa
             f"no such key; the body has {[name[:20] for name in unknown[:5]] or 'none'}",
         )
     if unknown:
-        fail(unknown[0][:40], "no key but instances and signature_name", "this one")
+        fail("body", "no key but instances and signature_name", repr(unknown[0][:40]))
     instances = payload["instances"]
     if not isinstance(instances, list):
         fail("instances", f"a list of images, each {_IMAGE}", kind(instances))
@@ -150,6 +154,11 @@ def check_numbers(field: str, pixels: list[Any], types: tuple[type, ...], low: f
 
 def in_range(pixels: npt.NDArray[Any], low: float, high: float) -> bool:
     """Whether all of ``pixels`` lie from ``low`` to ``high``, which NaN does not."""
+    if (low, high) == INPUT_RANGE and pixels.dtype in _BITS:
+        # Read as unsigned integers, these floats keep their order, and all others but -0 are larger: one pass instead of two.
+        integers, one = _BITS[pixels.dtype]
+        if pixels.view(integers).max() <= one:
+            return True
     return bool(pixels.min() >= low and pixels.max() <= high)
 
 

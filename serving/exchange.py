@@ -10,6 +10,7 @@ import orjson
 
 from serving.errors import Disconnected, Overloaded, RequestError, TooLarge, TooSlow
 from serving.service import Service
+from serving.transport import respond
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -103,8 +104,11 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         """Send the whole answer."""
-        lines = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers, *self.common_headers()]
         self.status, self.has_started = str(int(status)), True
+        lines = [(b"content-type", content_type), *headers, *self.common_headers()]
+        if await respond(self.scope, int(status), b"".join([b"%b: %b\r\n" % line for line in lines]), body):
+            return
+        lines.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": int(status), "headers": lines})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -78,7 +78,9 @@ class Front:
         except Exception:
             exchange.error = "internal error"
             if not exchange.has_started:
-                await exchange.answer(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL)
+                # uvicorn closes the connection of an application that failed.
+                closing = [(b"connection", b"close")]
+                await exchange.answer(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL, headers=closing)
             raise
         finally:
             exchange.finish()
@@ -120,7 +122,7 @@ class Front:
             images = await self._service.in_thread(codec.decode, body, content_type, limit, until=exchange.disconnected)
         else:
             images = codec.decode(body, content_type, limit)
-        answer = await self._service.batcher.submit(images)
+        answer = await self._service.batcher.answer(images)
         shown = images if exchange.header(_RETURN_IMAGES).lower() == "true" else None
         await exchange.answer(HTTPStatus.OK, orjson.dumps(codec.encode(answer, self._service.identity.version, shown)))
         self._service.first_answer.set()
@@ -133,7 +135,7 @@ class Front:
             request = await self._service.in_thread(tensors.parse, body, length, limit, until=exchange.disconnected)
         else:
             request = tensors.parse(body, length, limit)
-        answer = await self._service.batcher.submit(request.images)
+        answer = await self._service.batcher.answer(request.images)
         request_id = exchange.request_id if request.id is None else request.id
         content, json_length = tensors.encode(answer, request, self._service.identity, request_id)
         if json_length is None:

@@ -36,7 +36,9 @@ class Identity:
     @property
     def headers(self) -> dict[str, str]:
         """What stands in the headers of every answer."""
-        return {"x-model-version": self.version, "x-model-run-id": self.run_id}
+        lineage = {"x-model-version": self.version, "x-model-run-id": self.run_id}
+        # They come from a file.
+        return {name: "".join(c for c in value if c.isascii() and c.isprintable()) for name, value in lineage.items()}
 
     def metadata(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> dict[str, Any]:
         """The model's metadata by the V2 protocol; ``properties`` is an addition of ours."""

@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from types import ModuleType
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kserve import ModelServer
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+
+_ANSWER_SECONDS = 60.0
 
 logger = logging.getLogger("serving")
 
@@ -42,16 +44,15 @@ def _pandas_on_demand() -> Iterator[None]:
     if "pandas" in sys.modules:
         yield
         return
-    sys.modules["pandas"] = _Pandas("pandas")
+    stand_in = sys.modules["pandas"] = _Pandas("pandas")
+    vars(stand_in)["DataFrame"] = "pandas.DataFrame"
     try:
         yield
     finally:
-        del sys.modules["pandas"]
+        del sys.modules["pandas"], vars(stand_in)["DataFrame"]
 
 
 class _Pandas(ModuleType):
-    DataFrame = "pandas.DataFrame"
-
     def __getattr__(self, name: str) -> Any:
         import pandas as pd  # noqa: PLC0415 -- see above
 
@@ -77,18 +78,29 @@ class Mount:
         app: App = import_kserve().model_server.app
         return app
 
-    async def infer(self) -> Callable[[Any, Any], Awaitable[Any]]:
-        """kserve's ``ModelInfer``."""
-        server = await asyncio.shield(self.begin())
-        from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: PLC0415 -- it imports kserve
+    def infer(self, loop: asyncio.AbstractEventLoop) -> Callable[[Any, Any], Any]:
+        """kserve's ``ModelInfer``, which runs on ``loop``, for threads."""
 
-        method: Callable[[Any, Any], Awaitable[Any]] = InferenceServicer(server.dataplane, None).ModelInfer
-        return method
+        async def ask(request: Any, context: Any) -> Any:
+            server = await asyncio.shield(self.begin())
+            from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: PLC0415 -- it imports kserve
+
+            return await InferenceServicer(server.dataplane, None).ModelInfer(request, _Context(context))
+
+        return lambda request, context: asyncio.run_coroutine_threadsafe(ask(request, context), loop).result(_ANSWER_SECONDS)
+
+
+class _Context:
+    """What kserve's ``ModelInfer`` asks of its context, as it expects it."""
+
+    def __init__(self, context: Any) -> None:
+        self.invocation_metadata = context.invocation_metadata
 
 
 def build_server(service: Service, ports: dict[str, int]) -> "ModelServer":
     """kserve's server with the model registered and its app complete; our own processes listen for it."""
     kserve = import_kserve()
+    from fastapi.exceptions import RequestValidationError  # noqa: PLC0415 -- it comes with kserve
     from kserve.protocol.rest.server import RESTServer  # noqa: PLC0415 -- it imports kserve
     from starlette.exceptions import HTTPException  # noqa: PLC0415 -- it comes with kserve
 
@@ -101,6 +113,7 @@ def build_server(service: Service, ports: dict[str, int]) -> "ModelServer":
     RESTServer(app, server.dataplane, server.model_repository_extension, server.http_port).create_application()
     kserve.model_server.app.add_exception_handler(RequestError, _refuse)
     kserve.model_server.app.add_exception_handler(HTTPException, _refuse_http)
+    kserve.model_server.app.add_exception_handler(RequestValidationError, _refuse_invalid)
     return server
 
 
@@ -120,3 +133,13 @@ async def _refuse_http(request: "Request", error: Any) -> "JSONResponse":
     else:
         text = str(error.detail)
     return JSONResponse({"error": text}, error.status_code, error.headers)
+
+
+async def _refuse_invalid(request: "Request", error: Any) -> "JSONResponse":
+    """What is good by our own codec, and not by kserve's types."""
+    from starlette.responses import JSONResponse  # noqa: PLC0415 -- it comes with kserve
+
+    del request
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"error": f"{field[:80]}: expected what kserve takes, got: {first['msg'][:120]}"}, HTTPStatus.BAD_REQUEST)

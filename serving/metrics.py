@@ -4,8 +4,8 @@ Rows are plain numbers at fixed places, so that every series exists from the sta
 dies leaves behind what it counted. prometheus_client writes the exposition.
 """
 
-import asyncio
 import mmap
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ from serving.startup import PHASES
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 _QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 # How long, and how many, images may stay uncounted.
-_COUNT_SECONDS, _COUNT_IMAGES = 0.02, 256
+COUNT_SECONDS = 0.02
+_COUNT_IMAGES = 256
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 # (protocol, route class): the pairs there are, so that no request can make a new series.
@@ -92,6 +93,8 @@ class Metrics:
         self._restarts = np.frombuffer(mmap.mmap(-1, 8), np.float64)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, workers * 8), np.float64)
         self._phases = np.frombuffer(mmap.mmap(-1, len(PHASES) * 8), np.float64)
+        # The event loop counts, and the threads that answer gRPC.
+        self._lock = threading.Lock()
         self._uncounted: list[tuple[Floats, Answer]] = []
         self._uncounted_images = 0
         self._registry = CollectorRegistry()
@@ -120,48 +123,53 @@ class Metrics:
 
     def begin(self) -> None:
         """A request came."""
-        self._numbers[self._in_flight] += 1.0
+        with self._lock:
+            self._numbers[self._in_flight] += 1.0
 
     def end(self, protocol: str, route: str, status: str, seconds: float) -> None:
         """A request was answered with ``status`` after ``seconds``."""
-        numbers = self._numbers
-        numbers[self._in_flight] -= 1.0
         place = self._places.get((protocol, route, status))
         if place is None:
             place = self._places[protocol, route, "INTERNAL" if protocol == "grpc" else "other"]
-        numbers[place] += 1.0
         histogram = self._latency.get((protocol, route))
-        if histogram:
-            self._observe(histogram, [seconds])
+        with self._lock:
+            self._numbers[self._in_flight] -= 1.0
+            self._numbers[place] += 1.0
+            if histogram:
+                self._observe(histogram, [seconds])
 
-    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> None:
+    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> bool:
         """Count the ``images`` (n, 28, 28) of a batch, the answer to them, and how long its requests waited, in seconds.
 
-        What is counted of each image is so a moment later, with those of other batches: one by one that costs as much as the
-        answer does.
+        What is counted of each image is put off, to be counted with that of other batches: one by one, that costs as much as the
+        answer does. True asks for a call of `count_images` after `COUNT_SECONDS`.
         """
-        self._observe(self._batch, [float(len(images))])
-        self._observe(self._queue, waits)
-        if not self._uncounted:
-            asyncio.get_running_loop().call_later(_COUNT_SECONDS, self.count_images)
-        self._uncounted.append((images, answer))
-        self._uncounted_images += len(images)
+        with self._lock:
+            self._observe(self._batch, [float(len(images))])
+            self._observe(self._queue, waits)
+            is_first = not self._uncounted
+            self._uncounted.append((images, answer))
+            self._uncounted_images += len(images)
         if self._uncounted_images >= _COUNT_IMAGES:
             self.count_images()
+        return is_first
 
     def count_images(self) -> None:
         """Count what was put off."""
-        if not self._uncounted:
+        with self._lock:
+            uncounted, self._uncounted, self._uncounted_images = self._uncounted, [], 0
+        if not uncounted:
             return
-        images = np.concatenate([images for images, _ in self._uncounted])
-        labels = np.concatenate([answer.labels for _, answer in self._uncounted])
-        confidence = np.concatenate([answer.probabilities.max(axis=1) for _, answer in self._uncounted])
-        self._uncounted, self._uncounted_images = [], 0
-        self._row[self._predictions : self._predictions + len(self._labels)] += np.bincount(labels, minlength=len(self._labels))
-        self._observe_all(self._confidence, confidence)
-        statistics = image_statistics(images)
-        for name, histogram in self._inputs.items():
-            self._observe_all(histogram, statistics[name])
+        images = np.concatenate([images for images, _ in uncounted])
+        labels = np.concatenate([answer.labels for _, answer in uncounted])
+        values = {name: statistic for name, statistic in image_statistics(images).items() if name in self._inputs}
+        confidence = np.concatenate([answer.probabilities.max(axis=1) for _, answer in uncounted])
+        with self._lock:
+            predictions = slice(self._predictions, self._predictions + len(self._labels))
+            self._row[predictions] += np.bincount(labels, minlength=len(self._labels))
+            self._observe_all(self._confidence, confidence)
+            for name, statistic in values.items():
+                self._observe_all(self._inputs[name], statistic)
 
     def _observe(self, histogram: Histogram, values: list[float]) -> None:
         for value in values:

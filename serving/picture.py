@@ -70,7 +70,8 @@ def open_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         expected = f"images of at most {MAX_PIXELS:,} pixels in a request"
         found = f"one of {picture.width}x{picture.height}"
         raise PictureError(expected, found)
-    if picture.format == "JPEG" and (scans := content.count(_SCAN_MARKER)) > _MAX_SCANS:
+    # A JPEG of several pictures has another name.
+    if picture.format != "PNG" and (scans := content.count(_SCAN_MARKER)) > _MAX_SCANS:
         expected, found = f"a JPEG image of at most {_MAX_SCANS} scans", f"one of {scans}"
         raise PictureError(expected, found)
     return picture

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import ctypes
 import errno
 import gc
 import logging
@@ -25,6 +26,9 @@ from serving.supervisor import EXIT_CONFIGURATION, Supervisor
 from serving.worker import Worker
 
 _BACKLOG = 2048
+_GC_THRESHOLD = 20_000
+# M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h.
+_MALLOC = {-1: 1 << 20, -3: 1 << 20, -8: 2}
 # What workers may take beyond draining and grace before they are killed.
 _STOP_MARGIN_SECONDS = 3.0
 
@@ -36,25 +40,31 @@ def run(startup: Startup) -> int:
     arguments = build_parser().parse_args()
     startup.mark("imports")
     logs.configure()
+    _give_memory_back()
     try:
         service = _load(arguments, startup)
-        listening = _listen("http_port", arguments.http_port)
-        if arguments.enable_grpc:
-            # Workers share the port, and would share it with a stranger too.
-            _listen("grpc_port", arguments.grpc_port).close()
+        listening = _listen(arguments)
     except (BundleError, ConfigurationError) as error:
         return _give_up(arguments.termination_log, str(error))
     logger.info("serving", extra={"settings": vars(arguments), "model": vars(service.identity)})
     ports = {"http_port": arguments.http_port, "grpc_port": arguments.grpc_port}
     if arguments.workers == 1:
-        return _serve(service, arguments, listening, Mount(partial(build_server, service, ports)), startup, 0)
+        return _serve(service, arguments, Mount(partial(build_server, service, ports)), startup, 0, listening[0])
     # What is made before the fork is in memory once.
     server = build_server(service, ports)
     mount = Mount(lambda: server)
     startup.mark("kserve")
-    work = partial(_serve, service, arguments, listening, mount, startup)
+    work = partial(_serve, service, arguments, mount, startup)
     stop_seconds = arguments.drain_seconds + arguments.grace_seconds + _STOP_MARGIN_SECONDS
-    return Supervisor(arguments.workers, work, service.metrics, listening, stop_seconds=stop_seconds).supervise()
+    return Supervisor(work, service.metrics, listening, stop_seconds=stop_seconds).supervise()
+
+
+def _give_memory_back() -> None:
+    """Have glibc's allocator return what large requests took: by itself it keeps hundreds of megabytes of them for later."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
 
 
 class ConfigurationError(ValueError):
@@ -75,18 +85,38 @@ def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
     return service
 
 
-def _listen(flag: str, port: int) -> socket.socket:
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(arguments: argparse.Namespace) -> list[socket.socket]:
+    """A socket at the HTTP port for each worker: the kernel spreads connections over them, evenly, which one socket does not.
+
+    Raises `ConfigurationError` where a port is taken. Sockets that share a port would share it with a stranger too, so that each
+    port is first asked for alone.
+    """
+    first = _bind("http_port", arguments.http_port)
+    if arguments.enable_grpc:
+        _bind("grpc_port", arguments.grpc_port).close()
+    listening = [first]
+    if arguments.workers > 1:
+        port = first.getsockname()[1]
+        first.close()
+        listening = [_bind("http_port", port, is_shared=True) for _ in range(arguments.workers)]
+    for one in listening:
+        one.listen(_BACKLOG)
+    return listening
+
+
+def _bind(flag: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104 -- a pod's port is for the cluster
-        listening.listen(_BACKLOG)
+        bound.bind(("0.0.0.0", port))  # noqa: S104 -- a pod's port is for the cluster
     except (OSError, OverflowError) as error:
-        listening.close()
+        bound.close()
         reason = "one that is taken" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
         message = f"--{flag}: expected a free port, got {port}, {reason}"
         raise ConfigurationError(message) from error
-    return listening
+    return bound
 
 
 def _give_up(termination_log: Path, message: str) -> int:
@@ -108,7 +138,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _serve(
-    service: Service, arguments: argparse.Namespace, listening: socket.socket, mount: Mount, startup: Startup, worker: int
+    service: Service, arguments: argparse.Namespace, mount: Mount, startup: Startup, worker: int, listening: socket.socket
 ) -> int:
     """Answer in this process, as ``worker``."""
 
@@ -121,7 +151,9 @@ def _serve(
     def on_kserve() -> None:
         if arguments.workers == 1:
             startup.mark("kserve")
-            gc.freeze()
+        # What is loaded stays; and a request leaves no cycles, so that looking for them often is for nothing.
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         count_phases()
         if arguments.startup_profile and worker == 0:
             print(startup.report(), flush=True)

@@ -122,3 +122,5 @@ class Service:
             self._waiting_for_decoders -= 1
             for wait in waits:
                 wait.cancel()
+            # An error holds this frame, and this frame the error, and with it the request: until a full garbage collection.
+            del work, wait, waits

@@ -5,6 +5,7 @@ which field is wrong, and may find that nothing is.
 """
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,20 @@ import simdjson
 
 # What pysimdjson raises for bodies that are no JSON, numbers of another kind, and integers above 64 bits.
 _ERRORS = (ValueError, TypeError, RuntimeError, LookupError)
-# A parser keeps the memory that its largest document took, so that only small ones share one.
-_SHARED_BYTES = 64 * 1024
-_shared = simdjson.Parser()
+# A parser keeps the memory that its largest document took, so that only small ones are read by one that is kept.
+_KEPT_BYTES = 64 * 1024
+# Lengths that are looked at here at all: a product of them must stay a number.
+_MAX_LENGTH = 1 << 20
+
+
+class _Kept(threading.local):
+    """A parser for each thread: what one has read is gone when it reads the next."""
+
+    def __init__(self) -> None:
+        self.parser = simdjson.Parser()
+
+
+_kept = _Kept()
 
 
 def read_instances(body: bytes, row_shapes: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.float64] | None:
@@ -45,6 +57,8 @@ def read_tensor(body: bytes, of_type: str = "d") -> dict[str, Any] | None:
         (tensor,) = document["inputs"]
         values = _without(tensor, "data")
         data, shape = tensor["data"], tuple(values["shape"])
+        if not all(type(length) is int and 0 < length <= _MAX_LENGTH for length in shape):
+            return None
         # Each list but those of the data opens one bracket; a bracket in a string only sends the body to the slower reader.
         others = 2 + _lists(list(payload.values()), values.get("parameters"))
         for candidate in ((math.prod(shape),), shape):
@@ -59,12 +73,15 @@ def _parser(body: bytes) -> simdjson.Parser:
     if body[:1] == b"\xef":
         message = "a byte order mark, which JSON has none of"
         raise ValueError(message)
-    return _shared if len(body) <= _SHARED_BYTES else simdjson.Parser()
+    return _kept.parser if len(body) <= _KEPT_BYTES else simdjson.Parser()
 
 
 def _numbers(array: Any, shape: tuple[int, ...], body: bytes, other_lists: int, of_type: str = "d") -> Any:
     """The numbers of ``array`` if it has ``shape``: its lengths are looked at, and that no list more is in the body."""
-    lists = sum(math.prod(shape[:depth]) for depth in range(len(shape)))
+    lists = rows = 1
+    for length in shape[:-1]:
+        rows *= length
+        lists += rows
     if body.count(b"[") != other_lists + lists or not _has_shape(array, shape):
         return None
     return np.frombuffer(array.as_buffer(of_type=of_type), np.float64 if of_type == "d" else np.uint64)

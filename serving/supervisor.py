@@ -13,25 +13,25 @@ from serving.metrics import Metrics
 
 _TICK_SECONDS = 1.0
 # A process whose event loop has not turned for so many ticks hangs.
-_MAX_SILENT_TICKS = 30
+_MAX_SILENT_TICKS = 10
 # A process that dies so soon after its start, so many times in a row, will go on doing so.
 _EARLY_SECONDS, _MAX_EARLY_DEATHS = 5.0, 5
-_STOPPING = {signal.SIGTERM, signal.SIGINT}
-_HEARD = _STOPPING | {signal.SIGCHLD}
+STOPPING = {signal.SIGTERM, signal.SIGINT}
+_HEARD = STOPPING | {signal.SIGCHLD}
 EXIT_CONFIGURATION = 2
 
 logger = logging.getLogger("serving")
 
 
 class Supervisor:
-    """Keeps ``workers`` processes running, each of which is ``run`` with its number and ends with the exit code that gives."""
+    """Keeps a process running for each socket of ``listening``: ``run`` with its number and socket, which gives its exit code."""
 
     def __init__(
-        self, workers: int, run: Callable[[int], int], metrics: Metrics, listening: socket.socket, *, stop_seconds: float
+        self, run: Callable[[int, socket.socket], int], metrics: Metrics, listening: list[socket.socket], *, stop_seconds: float
     ) -> None:
         self._run, self._metrics, self._listening = run, metrics, listening
         self._stop_seconds = stop_seconds
-        self._workers = range(workers)
+        self._workers = range(len(listening))
         self._running: dict[int, int] = {}
         self._started = dict.fromkeys(self._workers, 0.0)
         self._silent = dict.fromkeys(self._workers, 0)
@@ -48,7 +48,7 @@ class Supervisor:
             self._fork(worker)
         while True:
             heard = signal.sigtimedwait(_HEARD, _TICK_SECONDS)
-            if heard and heard.si_signo in _STOPPING:
+            if heard and heard.si_signo in STOPPING:
                 return self._stop(heard.si_signo)
             code = self._replace_dead()
             if code is not None:
@@ -66,8 +66,13 @@ class Supervisor:
             return
         code = 1
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
-            code = self._run(worker)
+            # A process that closes its socket must be the last to hold it.
+            for other in self._workers:
+                if other != worker:
+                    self._listening[other].close()
+            # Those that stop a process wait until it has handlers for them.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD - STOPPING)
+            code = self._run(worker, self._listening[worker])
         finally:
             sys.stderr.flush()
             # Nothing of the supervisor's is to be done a second time.
@@ -109,8 +114,9 @@ class Supervisor:
                 os.kill(process, signal.SIGKILL)
 
     def _stop(self, number: int) -> int:
-        # The port is closed when the last process closes it, which must not be this one.
-        self._listening.close()
+        # A socket is closed when the last process closes it, which must not be this one.
+        for listening in self._listening:
+            listening.close()
         for process in self._running:
             os.kill(process, number)
         deadline = time.monotonic() + self._stop_seconds
@@ -122,7 +128,7 @@ class Supervisor:
                 for process, worker in self._running.items():
                     logger.error("a worker does not stop", extra={"worker": worker})
                     os.kill(process, signal.SIGKILL)
-            if heard and heard.si_signo in _STOPPING:
+            if heard and heard.si_signo in STOPPING:
                 for process in self._running:
                     os.kill(process, heard.si_signo)
         return int(any(codes))

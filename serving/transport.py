@@ -1,46 +1,70 @@
-"""HTTP connections that write once a turn of the event loop.
+"""Whole answers on uvicorn's connections.
 
-uvicorn writes the head of an answer and its body apart, each with a system call, which costs more than answering does.
+By ASGI an answer is two messages, for each of which uvicorn makes a system call, and checks each header once more. For the hot
+routes that is a fifth of the whole work.
 """
 
-import asyncio
+from collections.abc import MutableMapping
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+# uvicorn itself would take a head of any size into memory, and its parser then no longer pauses for others.
+MAX_HEAD_BYTES = 64 * 1024
+_ERROR = b'{"error":"headers: expected at most %d bytes, got more"}' % MAX_HEAD_BYTES
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_ERROR), _ERROR)
+)
+# Where a request's scope has uvicorn's end of it.
+_CYCLE = "chiffre.cycle"
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection over a transport that gathers."""
+    """uvicorn's connection, of which each request knows its end, and whose requests' heads have a limit."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        super().connection_made(cast("asyncio.Transport", _GatheringTransport(transport, self.loop)))
+    _head_bytes = 0
+    _is_in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        if not self._is_in_body:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._is_in_body, self._head_bytes = True, 0
+        scope = cast("dict[str, Any]", self.scope)
+        super().on_headers_complete()
+        scope[_CYCLE] = self.cycle
+
+    def on_message_complete(self) -> None:
+        """All of a request is there."""
+        super().on_message_complete()
+        self._is_in_body, self._head_bytes = False, 0
 
 
-class _GatheringTransport:
-    """A transport whose writes of one turn of the event loop are one."""
-
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._parts: list[bytes] = []
-        # What is asked for often, without the way through __getattr__.
-        self.is_closing = transport.is_closing
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write at the end of this turn."""
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-
-    def close(self) -> None:
-        """Close after what was written."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
+async def respond(scope: MutableMapping[str, Any], status: int, headers: bytes, body: bytes) -> bool:
+    """Answer the request of ``scope`` as a whole, ``headers`` being lines that end in CRLF; False where ASGI must do it."""
+    cycle: RequestResponseCycle | None = scope.get(_CYCLE)
+    if cycle is None or cycle.response_started or scope["method"] == "HEAD":
+        return False
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return True
+    if not cycle.keep_alive:
+        headers += b"connection: close\r\n"
+    usual = b"".join([b"%b: %b\r\n" % line for line in cycle.default_headers])
+    cycle.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], usual, headers, len(body), body))
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True

@@ -9,14 +9,15 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
+import grpc
 import uvicorn
 
 from serving.front import Front
 from serving.kserve_app import Mount
 from serving.rpc import Servicer, start_server
 from serving.service import Service
+from serving.supervisor import STOPPING
 from serving.transport import Connection
 
 _BEAT_SECONDS = 1.0
@@ -89,10 +90,13 @@ class Worker:
         """Answer until a signal; the exit code. ``on_ready`` is called once requests are answered, ``on_kserve`` when all are."""
         arguments = self._arguments
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             loop.add_signal_handler(number, self.stop, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         listener = self._listener()
-        grpc_server = await self._start_grpc() if arguments.enable_grpc else None
+        grpc_server = self._start_grpc() if arguments.enable_grpc else None
+        # uvicorn makes the tasks of all requests that one turn of the event loop has read before it runs the first.
+        self._service.batcher.is_alone = lambda: len(listener.server_state.tasks) <= 1
         serving = asyncio.create_task(listener.serve(sockets=[self._listening]))
         await listener.is_up.wait()
         on_ready()
@@ -135,16 +139,16 @@ class Worker:
         )
         return Listener(config, self._listening)
 
-    async def _start_grpc(self) -> Any:
+    def _start_grpc(self) -> grpc.Server:
         arguments = self._arguments
-        servicer = Servicer(self._service, None if arguments.fast_path else self._mount.infer)
+        servicer = Servicer(self._service, None if arguments.fast_path else self._mount.infer(asyncio.get_running_loop()))
         options = [
             ("grpc.max_send_message_length", arguments.grpc_max_send_message_length),
             ("grpc.max_receive_message_length", arguments.grpc_max_receive_message_length),
             # All workers listen at the port, and the kernel spreads connections over them.
             ("grpc.so_reuseport", 1),
         ]
-        return await start_server(servicer, arguments.grpc_port, options)
+        return start_server(servicer, arguments.grpc_port, options)
 
     async def _import_kserve(self, on_kserve: Callable[[], None]) -> None:
         if self._arguments.workers == 1:
@@ -172,14 +176,14 @@ class Worker:
                 self.stop(signal.SIGINT)
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _drain(self, listener: Listener, grpc_server: Any) -> None:
+    async def _drain(self, listener: Listener, grpc_server: grpc.Server | None) -> None:
         """Readiness fails by now: answer what still comes for a while, then close the ports, then finish what is open."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), self._arguments.drain_seconds)
-        closing = asyncio.ensure_future(grpc_server.stop(self._arguments.grace_seconds)) if grpc_server else None
+        closed = grpc_server.stop(self._arguments.grace_seconds) if grpc_server else None
         await listener.stop_listening()
         if not self._hurry.is_set():
             await listener.linger(_LINGER_SECONDS)
         listener.should_exit = True
-        if closing:
-            await closing
+        if closed:
+            await asyncio.to_thread(closed.wait, self._arguments.grace_seconds)

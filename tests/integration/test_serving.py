@@ -80,7 +80,11 @@ BAD = [
     Bad(name="1e999", says="body: expected a JSON object", body=instance("X").replace(b'"X"', b"1e999")),
     Bad(name="wrong key", says="instances: expected a list of images", body=encode({"images": GOOD})),
     Bad(name="V2 body", says="instances: expected a list of images", body=encode({"inputs": []})),
-    Bad(name="unknown key", says="threshold: expected no key but instances", body=encode({"instances": GOOD, "threshold": 1})),
+    Bad(
+        name="unknown key",
+        says="body: expected no key but instances and signature_name, got 'threshold'",
+        body=encode({"instances": GOOD, "threshold": 1}),
+    ),
     Bad(name="instances an object", says="instances: expected a list of images", body=encode({"instances": {"0": GOOD}})),
     Bad(name="instances a string", says="instances: expected a list of images", body=encode({"instances": "7"})),
     Bad(name="instances null", says="instances: expected a list of images", body=encode({"instances": None})),

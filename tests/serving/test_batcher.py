@@ -113,3 +113,22 @@ def test_an_engine_that_fails_fails_all_who_wait_and_none_of_the_next(metrics: M
         assert (await batcher.submit(images(1, 2))).labels.tolist() == [0]
 
     run(steps())
+
+
+def test_whoever_is_alone_is_answered_at_once_and_counted(engine: Engine, metrics: Metrics) -> None:
+    async def steps() -> None:
+        batcher = Batcher(engine, metrics)
+        batcher.is_alone = lambda: True
+        question = images(2, 0)
+        waiting = batcher.answer(question)
+        with pytest.raises(StopIteration) as done:
+            waiting.send(None)
+        assert np.array_equal(done.value.value.probabilities, engine.predict(question))
+        # Whoever came before is answered first.
+        before = batcher.submit(images(1, 1))
+        after = await batcher.answer(images(1, 2))
+        assert before.done()
+        assert len(after.labels) == 1
+
+    run(steps())
+    assert "chiffre_batch_images_count 2.0" in metrics.expose("")[0].decode()
