@@ -10,7 +10,7 @@ import orjson
 
 from serving.errors import Disconnected, Overloaded, RequestError, TooLarge, TooSlow
 from serving.service import Service
-from serving.transport import respond
+from serving.transport import respond, take_cycle
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,6 +29,7 @@ class Exchange:
     def __init__(self, service: Service, scope: Message, receive: Receive, send: Send) -> None:
         self.service, self.scope = service, scope
         self.receive, self._send = receive, send
+        self._cycle = take_cycle(scope)
         self.started = perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = service.request_id(self.header(b"x-request-id"))
@@ -106,7 +107,8 @@ class Exchange:
         """Send the whole answer."""
         self.status, self.has_started = str(int(status)), True
         lines = [(b"content-type", content_type), *headers, *self.common_headers()]
-        if await respond(self.scope, int(status), b"".join([b"%b: %b\r\n" % line for line in lines]), body):
+        if self._cycle and self.scope["method"] != "HEAD":
+            await respond(self._cycle, int(status), b"".join([b"%b: %b\r\n" % line for line in lines]), body)
             return
         lines.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": int(status), "headers": lines})

@@ -16,6 +16,8 @@ from serving.service import Service
 _INTERNAL = b'{"error":"internal error"}'
 # Larger bodies, and pictures, are decoded in a thread, so that probes and other requests are answered meanwhile.
 _THREAD_BYTES = 64 * 1024
+# As clients write it; what else may be JSON is decoded in a thread too.
+_JSON_TYPES = (codec.JSON_TYPE, "")
 _RETURN_IMAGES = b"x-return-images"
 _GET = ("GET", "HEAD")
 # kserve has more routes, among them those by which anybody could load and unload models.
@@ -111,14 +113,14 @@ class Front:
         return self._routes[f"/v2/models/{found[1]}{found[3] or ''}"]
 
     async def _predict(self, exchange: Exchange) -> None:
-        if b"ce-specversion" in exchange.headers or exchange.header(b"content-type").startswith("application/cloudevents"):
+        content_type = exchange.header(b"content-type")
+        if b"ce-specversion" in exchange.headers or content_type.startswith("application/cloudevents"):
             await self._hand_on(exchange)
             return
         body = await exchange.body()
-        content_type = exchange.header(b"content-type")
         limit = self._service.limits.max_instances
-        is_picture = b'"b64"' in body or b"\\" in body or content_type.lower().startswith(codec.IMAGE_TYPES)
-        if is_picture or len(body) > _THREAD_BYTES:
+        is_json = content_type in _JSON_TYPES
+        if len(body) > _THREAD_BYTES or not is_json or b'"b64"' in body or b"\\" in body:
             images = await self._service.in_thread(codec.decode, body, content_type, limit, until=exchange.disconnected)
         else:
             images = codec.decode(body, content_type, limit)

@@ -27,7 +27,7 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.1
 _QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 # How long, and how many, images may stay uncounted.
 COUNT_SECONDS = 0.02
-_COUNT_IMAGES = 256
+_COUNT_IMAGES = 64
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 # (protocol, route class): the pairs there are, so that no request can make a new series.

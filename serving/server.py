@@ -26,7 +26,6 @@ from serving.supervisor import EXIT_CONFIGURATION, Supervisor
 from serving.worker import Worker
 
 _BACKLOG = 2048
-_GC_THRESHOLD = 20_000
 # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h.
 _MALLOC = {-1: 1 << 20, -3: 1 << 20, -8: 2}
 # What workers may take beyond draining and grace before they are killed.
@@ -151,9 +150,8 @@ def _serve(
     def on_kserve() -> None:
         if arguments.workers == 1:
             startup.mark("kserve")
-        # What is loaded stays; and a request leaves no cycles, so that looking for them often is for nothing.
+        # What is loaded stays: it need not be looked through for garbage.
         gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
         count_phases()
         if arguments.startup_profile and worker == 0:
             print(startup.report(), flush=True)

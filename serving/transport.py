@@ -48,15 +48,18 @@ class Connection(HttpToolsProtocol):
         self._is_in_body, self._head_bytes = False, 0
 
 
-async def respond(scope: MutableMapping[str, Any], status: int, headers: bytes, body: bytes) -> bool:
-    """Answer the request of ``scope`` as a whole, ``headers`` being lines that end in CRLF; False where ASGI must do it."""
-    cycle: RequestResponseCycle | None = scope.get(_CYCLE)
-    if cycle is None or cycle.response_started or scope["method"] == "HEAD":
-        return False
+def take_cycle(scope: MutableMapping[str, Any]) -> RequestResponseCycle | None:
+    """uvicorn's end of the request of ``scope``, where it has one of ours: taken out of it, since it holds the scope itself."""
+    cycle: RequestResponseCycle | None = scope.pop(_CYCLE, None)
+    return cycle
+
+
+async def respond(cycle: RequestResponseCycle, status: int, headers: bytes, body: bytes) -> None:
+    """Answer a request that is not HEAD as a whole, ``headers`` being lines that end in CRLF."""
     if cycle.flow.write_paused and not cycle.disconnected:
         await cycle.flow.drain()
     if cycle.disconnected:
-        return True
+        return
     if not cycle.keep_alive:
         headers += b"connection: close\r\n"
     usual = b"".join([b"%b: %b\r\n" % line for line in cycle.default_headers])
@@ -67,4 +70,3 @@ async def respond(scope: MutableMapping[str, Any], status: int, headers: bytes, 
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
-    return True
