@@ -207,6 +207,12 @@ def test_a_bundle_that_cannot_be_served_ends_the_process_with_the_reason(bundle:
         assert "Traceback" not in process.output
 
 
+def test_a_number_that_is_no_port_ends_the_process_with_the_reason(bundle: Bundle) -> None:
+    with Process("serving", "--model_dir", str(bundle.directory), "--http_port", "99999") as process:
+        assert process.wait(60) == 2
+        assert "--http_port: expected a free port, got 99999" in process.output
+
+
 @pytest.mark.parametrize("flag", ["http_port", "grpc_port"])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_port_that_is_taken_ends_the_process_with_the_reason(bundle: Bundle, flag: str, workers: str) -> None:
