@@ -168,6 +168,8 @@ def children(server: Server) -> list[int]:
 def test_a_worker_that_dies_is_replaced(bundle: Bundle) -> None:
     with Server("--model_dir", str(bundle.directory), "--workers", "2") as server:
         httpx.post(server.predict_url, json=BLANK, timeout=10).raise_for_status()
+        # An answer is counted once it is written.
+        time.sleep(0.2)
         first = children(server)
         assert len(first) == 2
         os.kill(first[0], signal.SIGKILL)
