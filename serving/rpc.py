@@ -66,6 +66,7 @@ class Servicer:
     def __init__(self, service: Service, kserve_infer: Method | None = None) -> None:
         self._service, self._kserve_infer = service, kserve_infer
         self._pb: Any = load_messages()
+        self._lineage = tuple(service.identity.headers.items())
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods, each counted and with errors as gRPC statuses."""
@@ -92,7 +93,7 @@ class Servicer:
         started = perf_counter()
         given = next((value for name, value in context.invocation_metadata() or () if name == "x-request-id"), "")
         request_id = self._service.request_id(given if isinstance(given, str) else "")
-        trailer = (*self._service.identity.headers.items(), ("x-request-id", request_id))
+        trailer = (*self._lineage, ("x-request-id", request_id))
         status, error = "CANCELLED", ""
         self._service.metrics.begin()
         try:

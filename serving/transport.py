@@ -16,6 +16,7 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_ERROR), _ERROR)
 )
+_CLOSE = b"connection: close\r\n"
 # Where a request's scope has uvicorn's end of it.
 _CYCLE = "chiffre.cycle"
 
@@ -60,8 +61,10 @@ async def respond(cycle: RequestResponseCycle, status: int, headers: bytes, body
         await cycle.flow.drain()
     if cycle.disconnected:
         return
-    if not cycle.keep_alive:
-        headers += b"connection: close\r\n"
+    if _CLOSE in headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        headers += _CLOSE
     usual = b"".join([b"%b: %b\r\n" % line for line in cycle.default_headers])
     cycle.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], usual, headers, len(body), body))
     cycle.response_started = cycle.response_complete = True

@@ -1,4 +1,4 @@
-"""One process that answers: REST and gRPC in one event loop, and how it stops without losing a request."""
+"""One process that answers: REST in an event loop, gRPC in threads, and how it stops without losing a request."""
 
 import argparse
 import asyncio
