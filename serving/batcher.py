@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,31 @@ class Batcher:
         return self.answer_now(images)
 
     def answer_now(self, images: Floats) -> Answer:
-        """The answer for ``images`` (n, 28, 28), computed alone; in any thread."""
+        """The answer for ``images`` (n, 28, 28), computed alone."""
         answer = self._engine.answer(images)
         self._count(images, answer, [0.0])
         return answer
+
+    def answer_together(self, requests: list[Floats], waits: list[float]) -> list[Answer]:
+        """The answer for each of ``requests`` (n, 28, 28), which waited for ``waits`` seconds; in any thread."""
+        answers: list[Answer] = []
+        while len(answers) < len(requests):
+            start = stop = len(answers)
+            size = 0
+            while stop < len(requests) and (stop == start or size + len(requests[stop]) <= _MAX_BATCH_IMAGES):
+                size += len(requests[stop])
+                stop += 1
+            answers += self._compute(requests[start:stop], waits[start:stop])
+        return answers
+
+    def _compute(self, requests: list[Floats], waits: list[float]) -> list[Answer]:
+        images = requests[0] if len(requests) == 1 else np.concatenate(requests)
+        answer = self._engine.answer(images)
+        self._count(images, answer, waits)
+        if len(requests) == 1:
+            return [answer]
+        stops = list(accumulate(map(len, requests)))
+        return [answer.part(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
 
     def _count(self, images: Floats, answer: Answer, waits: list[float]) -> None:
         if self._metrics.count_batch(images, answer, waits):
@@ -94,16 +116,11 @@ class Batcher:
 
     def _answer(self, batch: list[_Waiting]) -> None:
         started = perf_counter()
-        images = batch[0].images if len(batch) == 1 else np.concatenate([waiting.images for waiting in batch])
         try:
-            answer = self._engine.answer(images)
+            answers = self._compute([waiting.images for waiting in batch], [started - waiting.since for waiting in batch])
         except Exception as error:  # noqa: BLE001 -- whatever it was, each of those who wait must hear of it
             for waiting in batch:
                 waiting.answer.set_exception(error)
             return
-        start = 0
-        for waiting in batch:
-            stop = start + len(waiting.images)
-            waiting.answer.set_result(answer if len(batch) == 1 else answer.part(start, stop))
-            start = stop
-        self._count(images, answer, [started - waiting.since for waiting in batch])
+        for waiting, answer in zip(batch, answers, strict=True):
+            waiting.answer.set_result(answer)

@@ -26,7 +26,7 @@ REFUSED = {
     "--access_log_format": "use --log_requests; logs are JSON",
     "--log_config_file": "logs are JSON, to standard error",
     "--configure_logging": "logs are JSON, to standard error",
-    "--max_threads": "gRPC is answered by the event loop",
+    "--max_threads": "gRPC is answered by one thread, many calls at a time",
     "--max_asyncio_workers": "requests are answered by the event loop",
 }
 _MAX_GRPC_MESSAGE_LENGTH = 8 * 1024 * 1024

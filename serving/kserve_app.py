@@ -18,9 +18,13 @@ from serving.exchange import App
 from serving.service import Service
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from kserve import ModelServer
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+
+    from serving.calls import Metadata
 
 _ANSWER_SECONDS = 60.0
 
@@ -78,23 +82,24 @@ class Mount:
         app: App = import_kserve().model_server.app
         return app
 
-    def infer(self, loop: asyncio.AbstractEventLoop) -> Callable[[Any, Any], Any]:
+    def infer(self, loop: asyncio.AbstractEventLoop) -> "Callable[[Any, Metadata], Future[Any]]":
         """kserve's ``ModelInfer``, which runs on ``loop``, for threads."""
 
-        async def ask(request: Any, context: Any) -> Any:
-            server = await asyncio.shield(self.begin())
-            from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: PLC0415 -- it imports kserve
+        async def ask(request: Any, metadata: "Metadata") -> Any:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                server = await asyncio.shield(self.begin())
+                from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: PLC0415 -- it imports kserve
 
-            return await InferenceServicer(server.dataplane, None).ModelInfer(request, _Context(context))
+                return await InferenceServicer(server.dataplane, None).ModelInfer(request, _Context(metadata))
 
-        return lambda request, context: asyncio.run_coroutine_threadsafe(ask(request, context), loop).result(_ANSWER_SECONDS)
+        return lambda request, metadata: asyncio.run_coroutine_threadsafe(ask(request, metadata), loop)
 
 
 class _Context:
     """What kserve's ``ModelInfer`` asks of its context, as it expects it."""
 
-    def __init__(self, context: Any) -> None:
-        self.invocation_metadata = context.invocation_metadata
+    def __init__(self, metadata: "Metadata") -> None:
+        self.invocation_metadata = lambda: metadata
 
 
 def build_server(service: Service, ports: dict[str, int]) -> "ModelServer":

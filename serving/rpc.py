@@ -1,32 +1,34 @@
 """The gRPC server: the Open Inference Protocol's service, as kserve defines it, with the same codec, engine and counts as REST.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_grpc.md
-
-Methods run in threads: grpc's server on an event loop takes half as much time again for each request.
 """
 
 import importlib.util
 import logging
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving import tensors
+from serving.calls import Call, CallServer, Metadata
 from serving.engine import Answer
 from serving.errors import RequestError, UnknownModel, fail
 from serving.service import Service
 from serving.tensors import Inference, Output
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _SERVICE = "inference.GRPCInferenceService"
 _MESSAGES = "kserve.protocol.grpc.grpc_predict_v2_pb2"
@@ -37,12 +39,9 @@ _CODES = {
 }
 # Where the typed contents of a tensor of each datatype are.
 _CONTENTS = {"FP32": "fp32_contents", "FP64": "fp64_contents", "UINT8": "uint_contents"}
-_THREADS = 4
-# Requests of all connections of a process; more are answered with RESOURCE_EXHAUSTED.
-_MAX_CONCURRENT = 1024
 
 logger = logging.getLogger("serving")
-Method = Callable[[Any, grpc.ServicerContext], Any]
+Handler = Callable[["Exchange", Any], None]
 
 
 def load_messages() -> ModuleType:
@@ -60,17 +59,59 @@ def load_messages() -> ModuleType:
     return sys.modules[_MESSAGES]
 
 
-class Servicer:
-    """The service's methods, but the two that load and unload models, which are closed."""
+class Exchange:
+    """A call and its answer, which is counted."""
 
-    def __init__(self, service: Service, kserve_infer: Method | None = None) -> None:
+    def __init__(self, service: Service, call: Call, route: str, lineage: Metadata) -> None:
+        self.started = perf_counter()
+        self.metadata = call.metadata
+        self._service, self._call, self._route = service, call, route
+        given = next((value for name, value in call.metadata if name == "x-request-id"), "")
+        self._request_id = service.request_id(given if isinstance(given, str) else "")
+        self._trailer = (*lineage, ("x-request-id", self._request_id))
+        service.metrics.begin()
+
+    def answer(self, response: Any) -> None:
+        """Answer with a message."""
+        self._call.answer(response.SerializeToString(), self._trailer)
+        self._close("OK")
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with an error."""
+        code, details = grpc.StatusCode.INTERNAL, "internal error"
+        if isinstance(error, RequestError):
+            code, details = _CODES[error.status], str(error)
+        else:
+            logger.error(details, exc_info=error)
+        self._call.refuse(code, details, self._trailer)
+        self._close(code.name, details)
+
+    def _close(self, status: str, error: str = "") -> None:
+        status = "CANCELLED" if self._call.is_cancelled else status
+        self._service.close("grpc", self._route, status, self.started, self._request_id, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks for an inference, and whether in raw contents."""
+
+    exchange: Exchange
+    inference: Inference
+    is_raw: bool
+
+
+class Servicer:
+    """The service's methods, but the two that load and unload models, which are closed.
+
+    With ``kserve_infer``, inference is kserve's to answer, with the same model.
+    """
+
+    def __init__(self, service: Service, kserve_infer: Callable[[Any, Metadata], "Future[Any]"] | None = None) -> None:
         self._service, self._kserve_infer = service, kserve_infer
         self._pb: Any = load_messages()
         self._lineage = tuple(service.identity.headers.items())
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """All methods, each counted and with errors as gRPC statuses."""
-        methods: dict[str, tuple[str, Method]] = {
+        self._asked: list[_Asked] = []
+        methods: dict[str, tuple[str, Handler]] = {
             "ServerLive": ("health", self._server_live),
             "ServerReady": ("health", self._server_ready),
             "ModelReady": ("health", self._model_ready),
@@ -78,82 +119,76 @@ class Servicer:
             "ModelMetadata": ("metadata", self._model_metadata),
             "ModelInfer": ("infer", self._infer),
         }
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                # Messages are parsed by us: grpc keeps some of those that it cannot, and tells nobody.
-                partial(self._answer, route, method, getattr(self._pb, f"{name}Request")),
-                response_serializer=getattr(self._pb, f"{name}Response").SerializeToString,
-            )
-            for name, (route, method) in methods.items()
+        self._methods = {
+            f"/{_SERVICE}/{name}": (route, getattr(self._pb, f"{name}Request"), handler)
+            for name, (route, handler) in methods.items()
         }
-        handler: grpc.GenericRpcHandler = grpc.method_handlers_generic_handler(_SERVICE, handlers)
-        return handler
 
-    def _answer(self, route: str, method: Method, message: Any, content: bytes, context: grpc.ServicerContext) -> Any:
-        started = perf_counter()
-        given = next((value for name, value in context.invocation_metadata() or () if name == "x-request-id"), "")
-        request_id = self._service.request_id(given if isinstance(given, str) else "")
-        trailer = (*self._lineage, ("x-request-id", request_id))
-        status, error = "CANCELLED", ""
-        self._service.metrics.begin()
+    def server(self, port: int, options: list[tuple[str, Any]]) -> CallServer:
+        """A server on all addresses at ``port``. Raises `RuntimeError` where the port is taken."""
+        return CallServer(self.answer, self._methods, f"[::]:{port}", options)
+
+    def answer(self, calls: list[Call]) -> None:
+        """Answer calls that came together: the engine runs for all of them at once."""
+        for call in calls:
+            route, message, handler = self._methods[call.method]
+            exchange = Exchange(self._service, call, route, self._lineage)
+            try:
+                handler(exchange, parse(message, call.message or b""))
+            except Exception as error:  # noqa: BLE001 -- whatever it was, this client must hear of it
+                exchange.refuse(error)
+        asked, self._asked = self._asked, []
+        if asked:
+            self._answer_inferences(asked)
+
+    def _answer_inferences(self, asked: list[_Asked]) -> None:
+        now = perf_counter()
         try:
-            if not context.is_active():
-                # Its client went away while it waited for a thread.
-                return None
-            answer = method(parse(message, content), context)
-            context.set_trailing_metadata(trailer)
-            status = "OK"
-        except RequestError as refusal:
-            code, error = _CODES[refusal.status], str(refusal)
-            status = code.name
-            context.set_trailing_metadata(trailer)
-            context.abort(code, error)
-        except Exception:
-            status, error = "INTERNAL", "internal error"
-            logger.exception(error)
-            context.set_trailing_metadata(trailer)
-            context.abort(grpc.StatusCode.INTERNAL, error)
-        finally:
-            self._service.close("grpc", route, status, started, request_id, error)
-        return answer
+            answers = self._service.batcher.answer_together(
+                [one.inference.images for one in asked], [now - one.exchange.started for one in asked]
+            )
+        except Exception as error:  # noqa: BLE001 -- as above
+            for one in asked:
+                one.exchange.refuse(error)
+            return
+        for one, answer in zip(asked, answers, strict=True):
+            one.exchange.answer(self._write(answer, one.inference, is_raw=one.is_raw))
 
-    def _server_live(self, request: Any, context: Any) -> Any:
-        del request, context
-        return self._pb.ServerLiveResponse(live=True)
+    def _server_live(self, exchange: Exchange, request: Any) -> None:
+        del request
+        exchange.answer(self._pb.ServerLiveResponse(live=True))
 
-    def _server_ready(self, request: Any, context: Any) -> Any:
-        del request, context
-        return self._pb.ServerReadyResponse(ready=not self._service.is_draining)
+    def _server_ready(self, exchange: Exchange, request: Any) -> None:
+        del request
+        exchange.answer(self._pb.ServerReadyResponse(ready=not self._service.is_draining))
 
-    def _model_ready(self, request: Any, context: Any) -> Any:
-        del context
+    def _model_ready(self, exchange: Exchange, request: Any) -> None:
         self._check_model(request.name, request.version)
-        return self._pb.ModelReadyResponse(ready=not self._service.is_draining)
+        exchange.answer(self._pb.ModelReadyResponse(ready=not self._service.is_draining))
 
-    def _server_metadata(self, request: Any, context: Any) -> Any:
-        del request, context
-        return self._pb.ServerMetadataResponse(name="kserve", version=metadata.version("kserve"), extensions=[])
+    def _server_metadata(self, exchange: Exchange, request: Any) -> None:
+        del request
+        exchange.answer(self._pb.ServerMetadataResponse(name="kserve", version=metadata.version("kserve"), extensions=[]))
 
-    def _model_metadata(self, request: Any, context: Any) -> Any:
-        del context
+    def _model_metadata(self, exchange: Exchange, request: Any) -> None:
         self._check_model(request.name, request.version)
         fields = self._service.identity.metadata(*tensors.metadata())
         # The message has no place for them; they are in the trailing metadata.
         del fields["properties"]
-        return self._pb.ModelMetadataResponse(**fields)
+        exchange.answer(self._pb.ModelMetadataResponse(**fields))
 
     def _check_model(self, name: str, version: str) -> None:
         if name != self._service.name:
             raise UnknownModel(name, [self._service.name])
         tensors.check_version(version, self._service.identity.version)
 
-    def _infer(self, request: Any, context: Any) -> Any:
+    def _infer(self, exchange: Exchange, request: Any) -> None:
         self._check_model(request.model_name, request.model_version)
         inference = read(request, self._service.limits.max_instances)
         if self._kserve_infer:
-            return self._kserve_infer(request, context)
-        answer = self._service.batcher.answer_now(inference.images)
-        return self._write(answer, inference, is_raw=bool(request.raw_input_contents))
+            self._kserve_infer(request, exchange.metadata).add_done_callback(partial(_pass_on, exchange))
+        else:
+            self._asked.append(_Asked(exchange, inference, bool(request.raw_input_contents)))
 
     def _write(self, answer: Answer, inference: Inference, *, is_raw: bool) -> Any:
         """The response, raw where the request was."""
@@ -170,6 +205,13 @@ class Servicer:
             else:
                 tensor.contents.fp32_contents.extend(array.ravel().tolist())
         return response
+
+
+def _pass_on(exchange: Exchange, result: "Future[Any]") -> None:
+    try:
+        exchange.answer(result.result())
+    except Exception as error:  # noqa: BLE001 -- whatever it was, this client must hear of it
+        exchange.refuse(error)
 
 
 def parse(message: Any, content: bytes) -> Any:
@@ -205,12 +247,3 @@ def _outputs(request: Any) -> tuple[Output, ...]:
         if name not in tensors.OUTPUTS or name in names[:index]:
             fail(f"outputs[{index}].name", f"each of {', '.join(tensors.OUTPUTS)} at most once", repr(name[:40]))
     return tuple(Output(name=name) for name in names) or tensors.ALL_OUTPUTS
-
-
-def start_server(servicer: Servicer, port: int, options: list[tuple[str, Any]]) -> grpc.Server:
-    """A server on all addresses at ``port``. Raises `RuntimeError` where the port is taken."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc")
-    server = grpc.server(pool, handlers=[servicer.handler()], options=options, maximum_concurrent_rpcs=_MAX_CONCURRENT)
-    server.add_insecure_port(f"[::]:{port}")
-    server.start()
-    return server

@@ -1,4 +1,4 @@
-"""One process that answers: REST in an event loop, gRPC in threads, and how it stops without losing a request."""
+"""One process that answers: REST in an event loop, gRPC in a thread, and how it stops without losing a request."""
 
 import argparse
 import asyncio
@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import grpc
 import uvicorn
 
+from serving.calls import CallServer
 from serving.front import Front
 from serving.kserve_app import Mount
-from serving.rpc import Servicer, start_server
+from serving.rpc import Servicer
 from serving.service import Service
 from serving.supervisor import STOPPING
 from serving.transport import Connection
@@ -139,7 +139,7 @@ class Worker:
         )
         return Listener(config, self._listening)
 
-    def _start_grpc(self) -> grpc.Server:
+    def _start_grpc(self) -> CallServer:
         arguments = self._arguments
         servicer = Servicer(self._service, None if arguments.fast_path else self._mount.infer(asyncio.get_running_loop()))
         options = [
@@ -148,7 +148,9 @@ class Worker:
             # All workers listen at the port, and the kernel spreads connections over them.
             ("grpc.so_reuseport", 1),
         ]
-        return start_server(servicer, arguments.grpc_port, options)
+        server = servicer.server(arguments.grpc_port, options)
+        server.start()
+        return server
 
     async def _import_kserve(self, on_kserve: Callable[[], None]) -> None:
         if self._arguments.workers == 1:
@@ -176,7 +178,7 @@ class Worker:
                 self.stop(signal.SIGINT)
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _drain(self, listener: Listener, grpc_server: grpc.Server | None) -> None:
+    async def _drain(self, listener: Listener, grpc_server: CallServer | None) -> None:
         """Readiness fails by now: answer what still comes for a while, then close the ports, then finish what is open."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), self._arguments.drain_seconds)
