@@ -2,30 +2,32 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.bundle import Floats
 from serving.engine import Answer, Engine
-from serving.errors import Overloaded
+from serving.errors import Disconnected, Overloaded
 from serving.metrics import COUNT_SECONDS, Metrics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_QUEUED_IMAGES = 8192
 # One run of the engine holds up the event loop: a few milliseconds at this size.
 _MAX_BATCH_IMAGES = 512
 
 
+Deliver = Callable[[Answer | Exception], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     images: Floats
-    answer: "asyncio.Future[Answer]"
+    deliver: Deliver
+    is_gone: Callable[[], bool]
     since: float
 
 
@@ -41,26 +43,29 @@ class Batcher:
         # Whether the request that asks is the only one that has come.
         self.is_alone: Callable[[], bool] = lambda: False
 
-    def submit(self, images: Floats) -> "asyncio.Future[Answer]":
-        """The answer for ``images`` (n, 28, 28), to be awaited. Raises `Overloaded` where the queue is full."""
+    def submit(self, images: Floats, deliver: Deliver, is_gone: Callable[[], bool]) -> None:
+        """Have the answer for ``images`` (n, 28, 28), or what went wrong, given to ``deliver`` in the next turn.
+
+        Nothing is computed for who ``is_gone`` by then. Raises `Overloaded` where the queue is full.
+        """
         # A request larger than the queue is taken by an empty one.
         if self._queue and self._queued_images + len(images) > self._max_queued:
             message = f"queue: expected room for {len(images)} images, got {self._queued_images} waiting"
             raise Overloaded(message)
-        waiting = _Waiting(images, self._loop.create_future(), perf_counter())
-        self._queue.append(waiting)
+        self._queue.append(_Waiting(images, deliver, is_gone, perf_counter()))
         self._queued_images += len(images)
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._run)
-        return waiting.answer
 
     async def answer(self, images: Floats) -> Answer:
         """The answer for ``images`` (n, 28, 28). Raises `Overloaded` where the queue is full."""
-        if self._queue or not self.is_alone():
-            return await self.submit(images)
-        # Nobody is there to share a batch with: two turns of the event loop are saved.
-        return self.answer_now(images)
+        if not self._queue and self.is_alone():
+            # Nobody is there to share a batch with: two turns of the event loop are saved.
+            return self.answer_now(images)
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self.submit(images, partial(_settle, future), future.done)
+        return await future
 
     def answer_now(self, images: Floats) -> Answer:
         """The answer for ``images`` (n, 28, 28), computed alone."""
@@ -108,10 +113,11 @@ class Batcher:
         while self._queue and (not batch or size + len(self._queue[0].images) <= _MAX_BATCH_IMAGES):
             waiting = self._queue.popleft()
             self._queued_images -= len(waiting.images)
-            # Whoever was cancelled has gone away.
-            if not waiting.answer.done():
-                batch.append(waiting)
-                size += len(waiting.images)
+            if waiting.is_gone():
+                waiting.deliver(Disconnected())
+                continue
+            batch.append(waiting)
+            size += len(waiting.images)
         return batch
 
     def _answer(self, batch: list[_Waiting]) -> None:
@@ -120,7 +126,17 @@ class Batcher:
             answers = self._compute([waiting.images for waiting in batch], [started - waiting.since for waiting in batch])
         except Exception as error:  # noqa: BLE001 -- whatever it was, each of those who wait must hear of it
             for waiting in batch:
-                waiting.answer.set_exception(error)
+                waiting.deliver(error)
             return
         for waiting, answer in zip(batch, answers, strict=True):
-            waiting.answer.set_result(answer)
+            waiting.deliver(answer)
+
+
+def _settle(future: "asyncio.Future[Answer]", result: Answer | Exception) -> None:
+    if future.done():
+        # Whoever was cancelled has gone away.
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

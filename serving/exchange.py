@@ -7,15 +7,18 @@ from time import perf_counter
 from typing import Any
 
 import orjson
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from serving.errors import Disconnected, Overloaded, RequestError, TooLarge, TooSlow
 from serving.service import Service
-from serving.transport import respond, take_cycle
+from serving.transport import drained, respond, take_cycle
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+JSON = b"application/json"
 
 _BODY_TIMEOUT_SECONDS = 30.0
 # A client that is cut off in the middle of sending sees a broken connection instead of the answer: so what is too much is read
@@ -24,12 +27,17 @@ _DISCARD_SECONDS = 0.8
 
 
 class Exchange:
-    """A request under ``protocol`` and class of ``route``, which is counted once it is answered."""
+    """A request under ``protocol`` and class of ``route``, which is counted once it is answered.
 
-    def __init__(self, service: Service, scope: Message, receive: Receive, send: Send) -> None:
+    ``cycle`` is uvicorn's end of it, where the scope does not have it.
+    """
+
+    def __init__(
+        self, service: Service, scope: Message, receive: Receive, send: Send, cycle: RequestResponseCycle | None = None
+    ) -> None:
         self.service, self.scope = service, scope
         self.receive, self._send = receive, send
-        self._cycle = take_cycle(scope)
+        self._cycle = cycle or take_cycle(scope)
         self.started = perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = service.request_id(self.header(b"x-request-id"))
@@ -101,18 +109,26 @@ class Exchange:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def answer(
-        self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def answer(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers = ()) -> None:
         """Send the whole answer."""
-        self.status, self.has_started = str(int(status)), True
-        lines = [(b"content-type", content_type), *headers, *self.common_headers()]
         if self._cycle and self.scope["method"] != "HEAD":
-            await respond(self._cycle, int(status), b"".join([b"%b: %b\r\n" % line for line in lines]), body)
+            await drained(self._cycle)
+            self.write(status, body, content_type, headers)
             return
+        lines = self._begin(status, content_type, headers)
         lines.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": int(status), "headers": lines})
         await self._send({"type": "http.response.body", "body": body})
+
+    def write(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers = ()) -> None:
+        """Send the whole answer on uvicorn's end of the request."""
+        assert self._cycle, "it was given or found"
+        lines = self._begin(status, content_type, headers)
+        respond(self._cycle, int(status), b"".join([b"%b: %b\r\n" % line for line in lines]), body)
+
+    def _begin(self, status: int, content_type: bytes, headers: Headers) -> list[tuple[bytes, bytes]]:
+        self.status, self.has_started = str(int(status)), True
+        return [(b"content-type", content_type), *headers, *self.common_headers()]
 
     async def send(self, message: Message) -> None:
         """Send a part of an answer that kserve's app gives."""

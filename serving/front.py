@@ -1,24 +1,28 @@
 """The ASGI callable in front of kserve's app: it answers the hot routes itself, closes some of kserve's, hands on the rest."""
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 
-from serving import codec, tensors
+from serving import tensors
+from serving.engine import Answer
 from serving.errors import Disconnected, Overloaded, RequestError, UnknownModel, UnknownRoute, WrongMethod
 from serving.exchange import App, Exchange, Message, Receive, Send
 from serving.page import Page
+from serving.rest import V1, V2, Question, Reader
 from serving.service import Service
 
+logger = logging.getLogger("serving")
+
 _INTERNAL = b'{"error":"internal error"}'
-# Larger bodies, and pictures, are decoded in a thread, so that probes and other requests are answered meanwhile.
-_THREAD_BYTES = 64 * 1024
-# As clients write it; what else may be JSON is decoded in a thread too.
-_JSON_TYPES = (codec.JSON_TYPE, "")
-_RETURN_IMAGES = b"x-return-images"
+# uvicorn closes the connection of an application that failed.
+_CLOSING = [(b"connection", b"close")]
 _GET = ("GET", "HEAD")
 # kserve has more routes, among them those by which anybody could load and unload models.
 _KSERVE = re.compile(r"/v1/models|/v2|/v2/models")
@@ -49,6 +53,7 @@ class Front:
         self, service: Service, kserve: Callable[[], Awaitable[App]], *, is_fast: bool = True, has_docs: bool = False
     ) -> None:
         self._service, self._kserve, self._has_docs = service, kserve, has_docs
+        self._v1, self._v2 = V1(service), V2(service)
         predict, infer = (self._predict, self._infer) if is_fast else (self._hand_on, self._check_and_hand_on)
         model_v1, model_v2 = f"/v1/models/{service.name}", f"/v2/models/{service.name}"
         self._routes = {
@@ -61,6 +66,8 @@ class Front:
             model_v2: Route("v2", "metadata", self._metadata),
             "/metrics": Route("http", "metrics", self._metrics),
         }
+        hot: dict[str, Reader] = {f"{model_v1}:predict": self._v1, f"{model_v2}/infer": self._v2}
+        self._hot = hot if is_fast else {}
         page = Page(service.name)
         for path in page.paths:
             self._routes[path] = Route("http", "page", page.answer)
@@ -80,10 +87,45 @@ class Front:
         except Exception:
             exchange.error = "internal error"
             if not exchange.has_started:
-                # uvicorn closes the connection of an application that failed.
-                closing = [(b"connection", b"close")]
-                await exchange.answer(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL, headers=closing)
+                await exchange.answer(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL, headers=_CLOSING)
             raise
+        finally:
+            exchange.finish()
+
+    def is_hot(self, scope: Message) -> bool:
+        """Whether `take` is to be asked for a request."""
+        return scope["path"] in self._hot and scope["method"] == "POST"
+
+    def take(self, cycle: Any) -> bool:
+        """Begin to answer a request without a task; false for what is large, wrong, or otherwise out of the usual.
+
+        Such a request is answered as usual, and nothing of it was counted.
+        """
+        exchange = Exchange(self._service, cycle.scope, cycle.receive, cycle.send, cycle)
+        reader, body = self._hot[cycle.scope["path"]], bytes(cycle.body)
+        if cycle.flow.write_paused or not reader.is_light(exchange, body):
+            return False
+        try:
+            question = reader.read(exchange, body)
+            self._service.batcher.submit(question.images, partial(self._deliver, exchange, question), lambda: cycle.disconnected)
+        except Exception:  # noqa: BLE001 -- whatever it is, it is met again, and then answered
+            return False
+        route = self._routes[cycle.scope["path"]]
+        exchange.protocol, exchange.route = route.protocol, route.name
+        self._service.metrics.begin()
+        return True
+
+    def _deliver(self, exchange: Exchange, question: Question, result: Answer | Exception) -> None:
+        try:
+            exchange.write(HTTPStatus.OK, *question.answer(result))
+            self._service.first_answer.set()
+        except Disconnected:
+            pass
+        except Exception:
+            exchange.error = "internal error"
+            logger.exception(exchange.error)
+            if not exchange.has_started:
+                exchange.write(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL, headers=_CLOSING)
         finally:
             exchange.finish()
 
@@ -116,35 +158,20 @@ class Front:
         content_type = exchange.header(b"content-type")
         if b"ce-specversion" in exchange.headers or content_type.startswith("application/cloudevents"):
             await self._hand_on(exchange)
-            return
-        body = await exchange.body()
-        limit = self._service.limits.max_instances
-        is_json = content_type in _JSON_TYPES
-        if len(body) > _THREAD_BYTES or not is_json or b'"b64"' in body or b"\\" in body:
-            images = await self._service.in_thread(codec.decode, body, content_type, limit, until=exchange.disconnected)
         else:
-            images = codec.decode(body, content_type, limit)
-        answer = await self._service.batcher.answer(images)
-        shown = images if exchange.header(_RETURN_IMAGES).lower() == "true" else None
-        await exchange.answer(HTTPStatus.OK, orjson.dumps(codec.encode(answer, self._service.identity.version, shown)))
-        self._service.first_answer.set()
+            await self._ask(exchange, self._v1)
 
     async def _infer(self, exchange: Exchange) -> None:
+        await self._ask(exchange, self._v2)
+
+    async def _ask(self, exchange: Exchange, reader: Reader) -> None:
         body = await exchange.body()
-        length = exchange.header(tensors.HEADER_LENGTH.encode()) or None
-        limit = self._service.limits.max_instances
-        if length is None and len(body) > _THREAD_BYTES:
-            request = await self._service.in_thread(tensors.parse, body, length, limit, until=exchange.disconnected)
+        if reader.is_light(exchange, body):
+            question = reader.read(exchange, body)
         else:
-            request = tensors.parse(body, length, limit)
-        answer = await self._service.batcher.answer(request.images)
-        request_id = exchange.request_id if request.id is None else request.id
-        content, json_length = tensors.encode(answer, request, self._service.identity, request_id)
-        if json_length is None:
-            await exchange.answer(HTTPStatus.OK, content)
-        else:
-            headers = [(tensors.HEADER_LENGTH.encode(), b"%d" % json_length)]
-            await exchange.answer(HTTPStatus.OK, content, b"application/octet-stream", headers)
+            question = await self._service.in_thread(reader.read, exchange, body, until=exchange.disconnected)
+        answer = await self._service.batcher.answer(question.images)
+        await exchange.answer(HTTPStatus.OK, *question.write(answer))
         self._service.first_answer.set()
 
     async def _check_and_hand_on(self, exchange: Exchange) -> None:

@@ -55,7 +55,7 @@ class DigitModel(Model):  # type: ignore[misc]  # kserve has no types
 
     async def predict(self, payload: Question, headers: dict[str, str] | None = None) -> dict[str, Any] | InferResponse:
         """The response, of the protocol that the request came in."""
-        answer = await self._service.batcher.submit(payload.images)
+        answer = await self._service.batcher.answer(payload.images)
         identity = self._service.identity
         if payload.request is None:
             shown = payload.images if (headers or {}).get("x-return-images", "").lower() == "true" else None

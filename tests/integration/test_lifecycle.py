@@ -63,8 +63,11 @@ class Mix:
         except grpc.aio.AioRpcError as error:
             # Never sent: no connection, or one that the server had said it was closing.
             is_refused = error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower()
-            self.outcomes["refused" if is_refused else "lost"] += 1
-            if not is_refused:
+            # Never accepted: grpc tells clients that it closes and from then on cancels calls, also those on their way to it.
+            is_crossed = error.code() is grpc.StatusCode.CANCELLED and error.details() == "CANCELLED"
+            outcome = "refused" if is_refused else "crossed" if is_crossed else "lost"
+            self.outcomes[outcome] += 1
+            if outcome == "lost":
                 self.lost.append(f"{error.code()} {error.details()}")
         except httpx.HTTPError as error:
             self.outcomes["lost"] += 1
@@ -136,6 +139,8 @@ def test_no_accepted_request_is_lost_when_the_server_is_told_to_stop(bundle: Bun
         assert server.wait(30) == 0, server.output
     assert mix.lost == []
     assert mix.outcomes["wrong"] == 0
+    # At 15 calls a second on the connection that stays open, it takes bad luck to meet that moment.
+    assert mix.outcomes["crossed"] <= 2
     # Two seconds before the signal and one and a half after it, at 120 a second; a busy machine is slower than that.
     assert mix.outcomes["right"] > 250, mix.outcomes
     assert mix.outcomes["refused"] > 0, "it was gone in the end"

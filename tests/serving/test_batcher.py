@@ -8,7 +8,7 @@ import pytest
 from model.bundle import Bundle, Floats
 from serving.batcher import Batcher
 from serving.engine import Answer, Engine
-from serving.errors import Overloaded
+from serving.errors import Disconnected, Overloaded
 from serving.identity import Identity
 from serving.metrics import Metrics
 
@@ -27,6 +27,21 @@ def run(steps: Coroutine[Any, Any, None]) -> None:
     asyncio.run(steps)
 
 
+def submit(batcher: Batcher, asked: Floats) -> "asyncio.Future[Answer]":
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def deliver(result: Answer | Exception) -> None:
+        if isinstance(result, Disconnected):
+            assert future.cancelled()
+        elif isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    batcher.submit(asked, deliver, future.done)
+    return future
+
+
 def images(count: int, seed: int) -> Floats:
     return np.random.default_rng(seed).random((count, 28, 28)).astype(np.float32)
 
@@ -35,7 +50,7 @@ def test_each_gets_its_own_answer_and_those_of_one_turn_are_computed_together(en
     async def steps() -> None:
         batcher = Batcher(engine, metrics)
         asked = [images(1 + seed % 5, seed) for seed in range(100)]
-        answers = await asyncio.gather(*(batcher.submit(question) for question in asked))
+        answers = await asyncio.gather(*(submit(batcher, question) for question in asked))
         for question, answer in zip(asked, answers, strict=True):
             expected = engine.predict(question)
             assert np.abs(answer.probabilities - expected).max() < 1e-6
@@ -51,12 +66,12 @@ def test_each_gets_its_own_answer_and_those_of_one_turn_are_computed_together(en
 def test_a_full_queue_refuses_and_then_goes_on(engine: Engine, metrics: Metrics) -> None:
     async def steps() -> None:
         batcher = Batcher(engine, metrics, max_queued_images=10)
-        waiting = [batcher.submit(images(5, 0)), batcher.submit(images(5, 1))]
+        waiting = [submit(batcher, images(5, 0)), submit(batcher, images(5, 1))]
         with pytest.raises(Overloaded, match="queue: expected room for 1 images, got 10 waiting"):
-            batcher.submit(images(1, 2))
+            submit(batcher, images(1, 2))
         await asyncio.gather(*waiting)
         # More than ever fits, but nobody else waits.
-        assert len((await batcher.submit(images(20, 3))).labels) == 20
+        assert len((await submit(batcher, images(20, 3))).labels) == 20
 
     run(steps())
 
@@ -64,7 +79,7 @@ def test_a_full_queue_refuses_and_then_goes_on(engine: Engine, metrics: Metrics)
 def test_a_large_queue_is_answered_over_several_turns(engine: Engine, metrics: Metrics) -> None:
     async def steps() -> None:
         batcher = Batcher(engine, metrics)
-        waiting = [batcher.submit(images(200, seed)) for seed in range(6)]
+        waiting = [submit(batcher, images(200, seed)) for seed in range(6)]
         await asyncio.sleep(0)
         assert [future.done() for future in waiting] == [True, True, False, False, False, False]
         await asyncio.gather(*waiting)
@@ -92,10 +107,10 @@ def test_nothing_is_computed_for_whoever_went_away(metrics: Metrics) -> None:
 
     async def steps() -> None:
         batcher = Batcher(engine, metrics)  # type: ignore[arg-type]
-        gone, here = batcher.submit(images(3, 0)), batcher.submit(images(2, 1))
+        gone, here = submit(batcher, images(3, 0)), submit(batcher, images(2, 1))
         gone.cancel()
         await here
-        batcher.submit(images(1, 0)).cancel()
+        submit(batcher, images(1, 0)).cancel()
         await asyncio.sleep(0.01)
 
     run(steps())
@@ -107,10 +122,10 @@ def test_an_engine_that_fails_fails_all_who_wait_and_none_of_the_next(metrics: M
 
     async def steps() -> None:
         batcher = Batcher(engine, metrics)  # type: ignore[arg-type]
-        results = await asyncio.gather(batcher.submit(images(1, 0)), batcher.submit(images(1, 1)), return_exceptions=True)
+        results = await asyncio.gather(submit(batcher, images(1, 0)), submit(batcher, images(1, 1)), return_exceptions=True)
         assert [str(result) for result in results] == ["out of memory"] * 2
         engine.error = None
-        assert (await batcher.submit(images(1, 2))).labels.tolist() == [0]
+        assert (await submit(batcher, images(1, 2))).labels.tolist() == [0]
 
     run(steps())
 
@@ -125,7 +140,7 @@ def test_whoever_is_alone_is_answered_at_once_and_counted(engine: Engine, metric
             waiting.send(None)
         assert np.array_equal(done.value.value.probabilities, engine.predict(question))
         # Whoever came before is answered first.
-        before = batcher.submit(images(1, 1))
+        before = submit(batcher, images(1, 1))
         after = await batcher.answer(images(1, 2))
         assert before.done()
         assert len(after.labels) == 1
