@@ -86,8 +86,11 @@ class Exchange:
         self._call.refuse(code, details, self._trailer)
         self._close(code.name, details)
 
+    def leave(self) -> None:
+        """Its client has gone away."""
+        self._close("CANCELLED")
+
     def _close(self, status: str, error: str = "") -> None:
-        status = "CANCELLED" if self._call.is_cancelled else status
         self._service.close("grpc", self._route, status, self.started, self._request_id, error)
 
 
@@ -133,6 +136,9 @@ class Servicer:
         for call in calls:
             route, message, handler = self._methods[call.method]
             exchange = Exchange(self._service, call, route, self._lineage)
+            if call.is_cancelled:
+                exchange.leave()
+                continue
             try:
                 handler(exchange, parse(message, call.message or b""))
             except Exception as error:  # noqa: BLE001 -- whatever it was, this client must hear of it

@@ -99,10 +99,10 @@ def _run(arguments: list[str], seconds: float) -> Summary:
     return parse_summary(result.stdout + result.stderr)
 
 
-def closed_loop(target: Target, *, connections: int, seconds: int) -> float:
+def closed_loop(target: Target, *, connections: int, seconds: int, warm_up: bool = True) -> float:
     """Requests a second, each connection sending its next one when it has the answer. Raises `LoadError`."""
     # h2load's own warm-up is left out of its counts but not of its bytes, which then tell nothing.
-    for duration in (WARM_UP_SECONDS, seconds):
+    for duration in (*([WARM_UP_SECONDS] if warm_up else []), seconds):
         summary = _run(["-c", str(connections), "-D", str(duration), *target.arguments()], duration)
         check(summary, target, connections=connections)
     return summary.rate

@@ -9,7 +9,9 @@ A column whose answers were wrong, or not all answered, has a note instead of a 
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loadtests.peers.answers import V1_PATH, V2_PATH, Asker, EchoAsker, GrpcAsker, Sampler, Truth, V1Asker, V2Asker
@@ -33,6 +35,7 @@ from model.demo import free_port
 HOST = "127.0.0.1"
 CONNECTIONS, V2_CONNECTIONS, V2_BATCH = 64, 16, 32
 _CHECKS = 20
+_TURNS = 7
 # Of the rate that was asked for; less is no open loop any more.
 _OPEN_SHARE = 0.95
 # On a machine that others use as well, a moment's want of cores is no want of the server's.
@@ -103,6 +106,27 @@ class Bench:
     def _v1(self, contestant: Contestant, port: int) -> Asker:
         kind = EchoAsker if "echo" in contestant.speaks else V1Asker
         return kind(HOST, port, self.truth)
+
+    def duel(self, ours: Contestant, peer: Contestant) -> list[float]:
+        """Ours divided by the peer's V1 requests a second with both running, a second of load for one and then for the other.
+
+        Raises `StartError`, `AnswerError` and `LoadError`.
+        """
+        with ExitStack() as stack:
+            mine, theirs = (self._second(contestant, stack) for contestant in (ours, peer))
+            # To warm up.
+            mine(), theirs()
+            return [mine() / theirs() for _ in range(_TURNS)]
+
+    def _second(self, contestant: Contestant, stack: ExitStack) -> Callable[[], float]:
+        """What loads a server, which ends with ``stack``, for a second."""
+        running, port, _ = self.start(contestant, workers=self.settings.workers)
+        stack.enter_context(running).await_answer(lambda: self._v1(contestant, port))
+        running.settle()
+        asker = self._v1(contestant, port)
+        target = self._v1_target(port)(asker.ask(0))
+        asker.close()
+        return partial(closed_loop, target, connections=CONNECTIONS, seconds=1, warm_up=False)
 
     def round(self, contestant: Contestant) -> tuple[dict[str, float], dict[str, str]]:
         """Figures by column, and notes by column. A server that does not start has a note for all of them."""

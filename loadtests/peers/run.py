@@ -27,11 +27,13 @@ import numpy as np
 from loadtests.peers import h2load
 from loadtests.peers.answers import Truth
 from loadtests.peers.contestants import CONTESTANTS, Contestant
+from loadtests.peers.h2load import LoadError
 from loadtests.peers.measure import Bench, Settings
 from loadtests.peers.processes import StartError
-from loadtests.peers.report import Figures, judge, markdown
+from loadtests.peers.report import BARS, DUEL, Figures, judge, markdown
 from loadtests.peers.venvs import SetupError, prepare, versions
 from loadtests.peers.weights import UnknownGraphError, write_weights
+from loadtests.peers.wire import AnswerError
 from model.bundle import Bundle, BundleError
 from model.data import MnistData
 from serving.engine import Engine
@@ -90,6 +92,7 @@ def measure(bench: Bench, contestants: list[Contestant], *, rounds: int, starts:
             notes[contestant.name] |= reasons
             for column, value in values.items():
                 figures[contestant.name].setdefault(column, []).append(value)
+        _duels(bench, contestants, figures, notes)
     for index in range(starts):
         print(f"cold starts {index + 1}/{starts}", file=sys.stderr, flush=True)
         for contestant in contestants:
@@ -98,6 +101,17 @@ def measure(bench: Bench, contestants: list[Contestant], *, rounds: int, starts:
         for column in reasons:
             figures[name].pop(column, None)
     return figures, notes, loads
+
+
+def _duels(bench: Bench, contestants: list[Contestant], figures: Figures, notes: Notes) -> None:
+    """Ours beside each peer that a close bar names."""
+    for name in (bar.peer for bar in BARS if bar.is_duel):
+        if name in figures and "ours" in figures:
+            ours, peer = (next(found for found in contestants if found.name == one) for one in ("ours", name))
+            try:
+                figures[name].setdefault(DUEL, []).extend(bench.duel(ours, peer))
+            except (AnswerError, LoadError, StartError) as error:
+                notes[name][DUEL] = str(error)
 
 
 def _start(bench: Bench, contestant: Contestant, figures: dict[str, list[float]], notes: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ def figures() -> Figures:
     }
     kserve = {column: [value / 4 for value in values] for column, values in ours.items()}
     kserve |= {"v2_b32": [9000, 9001, 8999], "start": [4, 4, 1.5], "start_1": [2, 2, 2], "p99": [30, 30, 30], "p50": [2, 2, 2]}
-    echo: dict[str, list[float]] = {"v1_c64": [10_000, 12_000, 11_000], "p99": [1, 1, 1]}
+    echo: dict[str, list[float]] = {"v1_c64": [10_000, 12_000, 11_000], "p99": [1, 1, 1], "duel": [0.5, 0.4, 0.5]}
     return {"ours": ours, "echo": echo, "kserve": kserve, "flask": {"v1_c1": [1500, 1500, 1400]}}
 
 
@@ -232,6 +232,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_bars_held_and_missed() -> None:
     verdicts = {(verdict.bar.column, verdict.bar.peer): verdict for verdict in judge(figures())}
+    assert verdicts["v1_c64", "echo"].values == [0.5, 0.4, 0.5]
     assert all(verdict.held for verdict in verdicts.values()), [verdict.line() for verdict in verdicts.values()]
     assert len(verdicts) == 9
     worse = figures() | {"kserve": {**figures()["kserve"], "grpc_c64": [2100.0] * 3, "start": []}}
