@@ -94,14 +94,14 @@ class Registry:
             parts = split_address(source)
         except ValueError:
             parts = split_address("")
-        path = unquote(parts.path)
+        path, host = unquote(parts.path), parts.netloc.rpartition("@")[2]
         if ".." in path.split("/") or not path.isprintable():
             parts = parts._replace(scheme="")
         if parts.scheme in ("http", "https") and parts.hostname:
-            return f"{parts.scheme}://{parts.netloc}{quote(path.rstrip('/'))}"
+            return f"{parts.scheme}://{host}{quote(path.rstrip('/'))}"
         if parts.scheme == "mlflow-artifacts":
             own = split_address(self._address)
-            base = f"{own.scheme}://{parts.netloc or own.netloc}{own.path}"
+            base = f"{own.scheme}://{host or own.netloc}{own.path}"
             return f"{base}{_ARTIFACTS}/{quote(path.strip('/'))}"
         message = (
             f"{self._address}: expected files that the MLflow server serves, got {source}: start it with --serve-artifacts, and "

@@ -16,6 +16,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, dict(self.headers)))
+        self.server.clients.add(self.client_address)
         self.server.script(self)
 
     def fetch(self) -> tuple[int, bytes]:
@@ -58,6 +59,7 @@ class Front(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream, self.script = upstream, script
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.clients: set[tuple[str, int]] = set()
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"

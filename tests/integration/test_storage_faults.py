@@ -62,8 +62,8 @@ def test_what_passes_is_waited_for(published: Published, tmp_path: Path, ending:
     assert reasons[:2] == ["answered 500 oh", "answered 429"]
     assert reasons[3].endswith("bytes are missing")
     assert len(reasons) == 4
-    # One connection serves for all, but where it was cut.
-    assert sum(path.endswith("model.ckpt") for path, _ in front.asked) == 1
+    # What had come is not asked for again.
+    assert len(front.asked) == 4 + len(reasons)
 
 
 @pytest.mark.parametrize("fault", [lambda handler: handler.send(503, b"later"), hang_up, cut], ids=["503", "hang up", "cut"])
@@ -73,6 +73,14 @@ def test_what_does_not_pass_ends_at_the_deadline(published: Published, tmp_path:
     check_failed(ended, 4, "no answer in 1.5 s and", "tries: ", "model.onnx: ")
     assert 0.5 < ended.seconds < 3
     assert names(tmp_path) == set()
+
+
+def test_one_connection_serves_for_all(published: Published, tmp_path: Path) -> None:
+    with Front(published.uri) as front:
+        assert bring(VERSION, tmp_path, front.address).code == 0
+    paths = [path.rpartition("/")[2] for path, _ in front.asked]
+    assert paths == ["get?name=digits&version=1", "bundle.json", "model.ckpt", "model.onnx"]
+    assert len(front.clients) == 1
 
 
 def test_a_registry_that_is_down(tmp_path: Path) -> None:
