@@ -182,8 +182,10 @@ def main() -> int:
         arrival = bring(arguments, access, wanted)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except StorageError as error:
-        _say(sys.stderr, "ERROR", str(error), uri=arguments.uri, exit_code=error.exit_code)
-        note(arguments.termination_log, f"{arguments.uri}: {error}")
+        # What a server said may have lines of its own.
+        reason = " ".join(str(error).split())
+        _say(sys.stderr, "ERROR", reason, uri=arguments.uri, exit_code=error.exit_code)
+        note(arguments.termination_log, f"{arguments.uri}: {reason}")
         return error.exit_code
     startup.mark("ready")
     message = "brought" if arrival.source else "was there already"
