@@ -50,6 +50,7 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	@command -v h2load >/dev/null || $(APT_INSTALL) nghttp2-client
 	$(BIN)/python loadtests/train_speed.py
 	$(BIN)/python loadtests/startup.py
+	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
 
 # docker's BuildKit or buildah, whichever is there.
