@@ -69,7 +69,7 @@ def _build_model(kind: str, value: Any, path: str) -> Any:
     try:
         return model(**parts)
     except ValueError as error:
-        message = f"{path}: {error}"
+        message = f"{path}: {' '.join(str(error).split())}"
         raise ManifestError(message) from error
 
 

@@ -176,6 +176,7 @@ def test_the_service_runs_on_the_releases_runtime_and_no_other_model_does(name: 
     [
         (KNATIVE, (0, 3), ("concurrency", 32)),
         ({**KNATIVE, "scale": {"metric": "rps", "min": 1}}, (1, 3), ("rps", 500)),
+        ({**KNATIVE, "scale": {"target": 1000000, "max": 1000}}, (0, 1000), ("concurrency", 1000000)),
         (STANDARD, (2, 3), ("cpu", 80)),
         ({**STANDARD, "scale": {"metric": "memory", "target": 70, "max": 9}}, (2, 9), ("memory", 70)),
     ],
@@ -188,6 +189,12 @@ def test_scale(values: dict[str, Any], replicas: tuple[int, int], metric: tuple[
 
 def test_a_share_of_nothing_is_a_share() -> None:
     assert predictor(render({**KNATIVE, "canary": {"percent": 0}}))["canaryTrafficPercent"] == 0
+
+
+def test_null_on_the_command_line_promotes_a_canary() -> None:
+    done = helm("template", RELEASE, str(CHART), "--values", str(CHART / "ci" / "canary.yaml"), "--set", "canary.percent=null")
+    assert "kind: InferenceService" in done.stdout
+    assert "canaryTrafficPercent" not in done.stdout
 
 
 def test_knatives_window_and_deadline() -> None:

@@ -107,6 +107,7 @@ def test_the_schema_takes_what_is_installed(name: str) -> None:
 def test_helm_asks_the_schema() -> None:
     assert "additional properties 'replicas' not allowed" in refusal({"model": URI, "replicas": 3})
     assert "maximum" in refusal({"model": URI, "canary": {"percent": 101}})
+    assert "/image/tag" in refusal({"model": URI, "image": {"tag": "latest"}})
 
 
 STANDARD = {"mode": "Standard"}
@@ -175,7 +176,7 @@ def test_a_name_is_one_that_kserve_takes(release: str) -> None:
 @pytest.mark.parametrize("path", [path.name for path in document.documents()])
 def test_values_and_readme_say_what_the_schema_says(path: str) -> None:
     (expected,) = [content for file, content in document.documents().items() if file.name == path]
-    assert (CHART / path).read_text() == expected, "run: .venv/bin/python helm/document.py"
+    assert (CHART / path).read_text() == expected, "run: make values"
 
 
 def test_every_value_is_in_the_values_with_its_default() -> None:

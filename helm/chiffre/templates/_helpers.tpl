@@ -39,7 +39,8 @@ seccompProfile:
 {{- if kindIs "invalid" $value -}}
 {{- $value = ternary (index . 1) (index . 2) (eq (index . 3).Values.mode "Knative") -}}
 {{- end -}}
-{{- $value -}}
+{{- /* YAML's numbers arrive as floats, and a large one would be written 1e+06. */ -}}
+{{- if kindIs "float64" $value }}{{ int64 $value }}{{ else }}{{ $value }}{{ end -}}
 {{- end }}
 
 {{- define "chiffre.metric" -}}
