@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.k8s.overlays import OVERLAYS, Overlay, build, build_own
+from tests.k8s.overlays import OVERLAYS, Overlay, build, build_own, environment
 from tests.k8s.security import violations
 from tests.processes import ROOT
 
@@ -141,19 +141,26 @@ def test_the_configurations_are_all_there(overlay: Overlay) -> None:
     assert found["data"] == files
 
 
-def test_an_overlay_of_ones_own_sets_image_and_configuration(tmp_path: Path) -> None:
+def test_an_overlay_over_it_sets_image_and_tag(tmp_path: Path) -> None:
+    overlay = build_own(tmp_path, images=[{"name": "chiffre-train", "newName": "dev.local/chiffre-train", "newTag": "test"}])
+    for _, template in overlay.templates():
+        for container in template["spec"]["containers"]:
+            assert container["image"] == "dev.local/chiffre-train:test"
+
+
+def test_the_overlay_of_the_readme_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "mine.yaml").write_text("trainer:\n  max_epochs: 2\n")
-    overlay = build_own(
-        tmp_path,
-        images=[{"name": "chiffre-train", "newName": "dev.local/chiffre-train", "newTag": "test"}],
-        configMapGenerator=[{"name": "chiffre-configs", "behavior": "merge", "files": ["best.yaml=mine.yaml"]}],
-    )
-    assert {c["image"] for _, template in overlay.templates() for c in template["spec"]["containers"]} == {
-        "dev.local/chiffre-train:test"
-    }
+    own = yaml.safe_load(text)
+    (resource,) = own.pop("resources")
+    assert resource == "../chiffre/k8s/overlays/gpu"
+    overlay = build_own(tmp_path, overlay="gpu", **own)
+    assert overlay.pod("chiffre-train")["containers"][0]["image"] == f"registry.example.com/chiffre-train:{VERSION}"
     (configs,) = overlay.of("ConfigMap").values()
     assert yaml.safe_load(configs["data"]["best.yaml"]) == {"trainer": {"max_epochs": 2}}
-    assert overlay.pod("chiffre-train")["volumes"][0]["configMap"]["name"] == configs["metadata"]["name"]
+    values = environment(overlay.pod("mlflow")["containers"][0])
+    assert values["MLFLOW_BACKEND_STORE_URI"].startswith("postgresql:")
+    assert values["MLFLOW_ARTIFACTS_DESTINATION"].startswith("gs:")
 
 
 def test_platform_is_pinned_to_releases() -> None:

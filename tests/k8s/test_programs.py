@@ -14,7 +14,7 @@ from mlflow.cli import cli as mlflow_cli
 from model import cli
 from model.__main__ import EXIT_CONFIGURATION, EXIT_REFUSED
 from model.registry import MODEL_NAME
-from tests.k8s.overlays import OVERLAYS, Manifest, Overlay, build, build_own, environment, expand
+from tests.k8s.overlays import OVERLAYS, Manifest, Overlay, build, environment, expand
 from tests.processes import ROOT
 
 MOUNTED = "/etc/chiffre"
@@ -129,22 +129,6 @@ def test_mlflow_takes_its_arguments_and_is_found_by_the_job(overlay: Overlay, mo
     names = ["mlflow", *(f"mlflow.{namespace}{domain}" for domain in ("", ".svc", ".svc.cluster.local"))]
     assert {f"{name}:{own['port']}" for name in names} <= set(taken["allowed_hosts"].split(","))
     assert "*" not in taken["allowed_hosts"].split(",")
-
-
-def test_one_patch_keeps_runs_and_artifacts_elsewhere(tmp_path: Path) -> None:
-    uris = {
-        "MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow@db/mlflow",
-        "MLFLOW_ARTIFACTS_DESTINATION": "s3://artifacts",
-    }
-    values = [{"name": name, "value": value} for name, value in uris.items()]
-    patch = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "mlflow"},
-        "spec": {"template": {"spec": {"containers": [{"name": "mlflow", "env": values}]}}},
-    }
-    overlay = build_own(tmp_path, patches=[{"patch": yaml.safe_dump(patch)}])
-    assert uris.items() <= environment(overlay.pod("mlflow")["containers"][0]).items()
 
 
 def test_gpu_pods_ask_for_one_and_go_where_there_is_one() -> None:
