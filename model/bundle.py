@@ -10,7 +10,6 @@ Only the standard library and numpy are imported here, so that what serves a bun
 nothing is ever unpickled.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,22 +21,23 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from model.manifest import BundleError as BundleError  # noqa: PLC0414 -- part of this module's contract
-from model.manifest import Reader
+# ruff: noqa: PLC0414 -- these are part of this module's contract
+from model.manifest import CHECKPOINT as CHECKPOINT
+from model.manifest import FORMAT_VERSION as FORMAT_VERSION
+from model.manifest import MANIFEST as MANIFEST
+from model.manifest import ONNX as ONNX
+from model.manifest import BundleError as BundleError
+from model.manifest import Reader, read_digests, verify_digest
+from model.manifest import Registration as Registration
+from model.manifest import sha256 as sha256
 
 # ONNX Runtime reports its use to its maker, from a thread of its own, unless this is set before it is imported. All who import
 # it, import this module first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-FORMAT_VERSION = 1
 IMAGE_SHAPE = (28, 28)
 INPUT_RANGE = (0.0, 1.0)
 LABELS = tuple(range(10))
-
-CHECKPOINT = "model.ckpt"
-ONNX = "model.onnx"
-MANIFEST = "bundle.json"
-REGISTRATION = "registration.json"
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -74,14 +74,6 @@ class Lineage:
     git_revision: str | None
     data_digest: str
     split_seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registration:
-    """The registry's name and version of a published bundle."""
-
-    name: str
-    version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +132,7 @@ class Bundle:
 
     def register(self, registration: Registration) -> None:
         """Note beside the bundle under which name and version the registry knows it."""
-        scratch = self.directory / f".{REGISTRATION}"
-        scratch.write_text(json.dumps(asdict(registration)) + "\n")
-        scratch.replace(self.directory / REGISTRATION)
+        registration.save(self.directory)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -165,22 +155,8 @@ class Bundle:
             except OSError as error:
                 message = f"{path}: cannot be read ({error})"
                 raise BundleError(message) from None
-            if found != digest:
-                message = (
-                    f"{path}: sha256 is {found[:12]}..., {MANIFEST} says {digest[:12]}...: the file was altered or cut short"
-                )
-                raise BundleError(message)
-        if (directory / REGISTRATION).exists():
-            registration = Reader.open(directory / REGISTRATION)
-            names = Registration(name=registration.text("name"), version=registration.text("version"))
-            bundle = replace(bundle, registration=names)
-        return bundle
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+            verify_digest(path, found, digest)
+        return replace(bundle, registration=Registration.find(directory))
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:
@@ -221,11 +197,11 @@ _MANIFEST_FIELDS = {f.name for f in fields(Bundle)} - {"directory", "digest", "r
 
 
 def _manifest_fields(manifest: Reader) -> dict[str, Any]:
-    manifest.exactly("format_version", FORMAT_VERSION)
+    digests = read_digests(manifest)
     manifest.exactly("labels", list(LABELS))
     manifest.exactly("input_shape", list(IMAGE_SHAPE))
     manifest.exactly("input_range", list(INPUT_RANGE))
-    lineage, metrics, digests = manifest.inner("lineage"), manifest.inner("metrics"), manifest.inner("files")
+    lineage, metrics = manifest.inner("lineage"), manifest.inner("metrics")
     return {
         "network": manifest.inner("network").value,
         "temperature": manifest.number("temperature", above=0),
@@ -238,7 +214,7 @@ def _manifest_fields(manifest: Reader) -> dict[str, Any]:
             data_digest=lineage.text("data_digest"),
             split_seed=lineage.whole("split_seed"),
         ),
-        "files": {name: digests.text(name) for name in (CHECKPOINT, ONNX)},
+        "files": digests,
     }
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from model.signals import FLUSH_SECONDS
 from model.tracking import MlflowLogger
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 _MONITOR = "val_accuracy"
-# A preempted pod has 15 s on GKE Spot; what is not sent in these is kept for `sync` or the next pod.
-_FLUSH_ON_SIGNAL_SECONDS = 4.0
 
 
 def checkpoint_dir(directory: Path) -> Path:
@@ -96,7 +95,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             print(f"stopped at step {trainer.global_step}; go on with: --ckpt_path last", flush=True)
         if isinstance(trainer.logger, MlflowLogger):
-            trainer.logger.close("KILLED", _FLUSH_ON_SIGNAL_SECONDS)
+            trainer.logger.close("KILLED", FLUSH_SECONDS)
         raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _save_last(self, trainer: pl.Trainer) -> None:

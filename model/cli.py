@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +21,13 @@ from model.data import TRAIN_SIZE, MnistData
 from model.delivery import Run, sync_command
 from model.errors import ConfigError
 from model.export import build_bundle
+from model.handover import first_process_file, is_shared
 from model.module import DigitClassifier
 from model.outbox import Outbox
 from model.predictions import write_predictions
 from model.progress import ProgressLines
+from model.registry import Floors, publish
+from model.signals import FLUSH_SECONDS
 from model.tracking import MlflowLogger, Status, git_revision
 
 BUNDLE = "bundle"
@@ -37,8 +41,15 @@ class TrainingCLI(LightningCLI):
     is_resumed: bool
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our one option of our own."""
+        """Our options of our own."""
         parser.add_argument("--overwrite", type=bool, default=False, help="let fit replace the run in trainer.default_root_dir")
+        parser.add_argument(
+            "--publish_as",
+            type=str | None,
+            default=None,
+            help="let fit publish its bundle, as a version of the model of this name",
+        )
+        parser.add_argument("--floors", type=Floors, default=Floors(), help="what the model must reach to be published by fit")
 
     @property
     def directory(self) -> Path:
@@ -54,19 +65,27 @@ class TrainingCLI(LightningCLI):
         if path in ("last", "best"):
             path = str(folder / {"last": LAST, "best": BEST}[path])
         self.is_resumed = is_fit and bool(path) and Path(path).resolve().parent == folder.resolve()
-        if path and not Path(path).is_file():
-            if not (self.is_resumed and Path(path).name == LAST):
-                message = f"ckpt_path: expected a checkpoint, {path} does not exist"
-                raise ConfigError(message)
-            # A Job that always says `last` may have been stopped before there was one.
-            print(f"no {path} yet: starting from the beginning", flush=True)
-            path = ""
-        options.ckpt_path = path or None
+        options.ckpt_path = self._find(Path(path)) if path else None
         asked = options.model.as_dict()
         super()._parse_ckpt_path()
         found = self.config[self.config.subcommand].model.as_dict()
         if taken := [f"model.{name} {value}" for name, value in found.items() if value != asked[name]]:
             print("from the checkpoint:", ", ".join(taken), flush=True)
+
+    def _find(self, path: Path) -> str | None:
+        if self.config.subcommand == "fit" and is_shared():
+            self._scratch = tempfile.TemporaryDirectory()
+            found = first_process_file(path, Path(self._scratch.name))
+        else:
+            found = path if path.is_file() else None
+        if found:
+            return str(found)
+        if not (self.is_resumed and path.name == LAST):
+            message = f"ckpt_path: expected a checkpoint, {path} does not exist"
+            raise ConfigError(message)
+        # A Job that always says `last` may have been stopped before there was one.
+        print(f"no {path} yet: starting from the beginning", flush=True)
+        return None
 
     def before_instantiate_classes(self) -> None:
         """Gradient descent takes the whole training set in each step."""
@@ -144,7 +163,7 @@ class TrainingCLI(LightningCLI):
             print(f"answers in {path}", flush=True)
 
     def after_fit(self) -> None:
-        """Make the bundle of the best checkpoint, and end the tracked run."""
+        """Make the bundle of the best checkpoint, end the tracked run, and publish the bundle where that is asked for."""
         if not self.trainer.is_global_zero:
             return
         logger = self.trainer.logger if isinstance(self.trainer.logger, MlflowLogger) else None
@@ -152,9 +171,16 @@ class TrainingCLI(LightningCLI):
         try:
             self._bundle(logger)
             status = "FINISHED"
+        except SystemExit:
+            status = "KILLED"
+            raise
         finally:
             if logger:
-                logger.close(status)
+                logger.close(status, FLUSH_SECONDS if status == "KILLED" else None)
+        options = self.config["fit"]
+        if options.publish_as and (bundle := self.directory / BUNDLE).exists():
+            uri = logger.run.tracking_uri if logger and logger.run else None
+            publish(bundle, options.publish_as, options.data.data_dir, uri, self._get(self.config_init, "floors"))
 
     def _bundle(self, logger: MlflowLogger | None) -> None:
         best = checkpoint_dir(self.directory) / BEST
@@ -203,6 +229,7 @@ def run_lightning() -> None:
     # Lightning's own use of torch and its advertisement, and MLflow's news of its database, are of no use to who trains.
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings("ignore", message="The number of training batches")  # its figures are logged by epoch
+    warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # they are sums over all processes
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     interactive = sys.stderr.isatty()

@@ -1,10 +1,22 @@
-"""Reading a bundle's JSON files: each value is checked, and each error names the file and the field."""
+"""A bundle's files: names, digests, and its JSON, each value of which is checked; each error names the file and the field.
 
+Only the standard library is imported here, for what fetches a bundle at every start of a pod.
+"""
+
+import hashlib
 import json
 import math
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
+
+FORMAT_VERSION = 1
+
+CHECKPOINT = "model.ckpt"
+ONNX = "model.onnx"
+MANIFEST = "bundle.json"
+REGISTRATION = "registration.json"
 
 
 class BundleError(ValueError):
@@ -24,11 +36,21 @@ class Reader:
     def open(cls, path: Path) -> Self:
         """Read the file at ``path``."""
         try:
-            value = json.loads(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             message = f"{path}: missing"
             raise BundleError(message) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            message = f"{path}: cannot be read ({error})"
+            raise BundleError(message) from None
+        return cls.parse(path, content)
+
+    @classmethod
+    def parse(cls, path: Path, content: bytes) -> Self:
+        """Read ``content``, which is that of the file at ``path``."""
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
             message = f"{path}: cannot be read as JSON ({error})"
             raise BundleError(message) from None
         return cls(path, value)
@@ -87,6 +109,55 @@ class Reader:
     def inner(self, name: str) -> "Reader":
         """The object at ``name``."""
         return Reader(self.path, self.raw(name), f"{self.prefix}{name}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """The registry's name and version of a published bundle."""
+
+    name: str
+    version: str
+
+    @classmethod
+    def find(cls, directory: Path) -> Self | None:
+        """What is noted beside the bundle in ``directory``, if it was published. Raises `BundleError`."""
+        path = directory / REGISTRATION
+        if not path.exists():
+            return None
+        noted = Reader.open(path)
+        return cls(name=noted.text("name"), version=noted.text("version"))
+
+    def save(self, directory: Path) -> None:
+        """Note it in ``directory``, whole or not at all."""
+        scratch = directory / f".{REGISTRATION}"
+        scratch.write_text(json.dumps(asdict(self)) + "\n")
+        scratch.replace(directory / REGISTRATION)
+
+
+def read_digests(manifest: Reader) -> dict[str, str]:
+    """The sha256 of each file that a manifest lists, which are a bundle's and no others: no name in it leads anywhere else.
+
+    Raises `BundleError`.
+    """
+    manifest.exactly("format_version", FORMAT_VERSION)
+    listed = manifest.inner("files")
+    digests = {name: listed.text(name) for name in (CHECKPOINT, ONNX)}
+    if strange := sorted(listed.value.keys() - digests.keys()):
+        manifest.fail("files", f"{CHECKPOINT} and {ONNX} alone", strange)
+    return digests
+
+
+def verify_digest(path: Path, found: str, expected: str) -> None:
+    """Raise `BundleError` where the sha256 of the file at ``path`` is not the one that is listed."""
+    if found != expected:
+        message = f"{path}: sha256 is {found[:12]}..., {MANIFEST} says {expected[:12]}...: the file was altered or cut short"
+        raise BundleError(message)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_number(value: Any) -> bool:

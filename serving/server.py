@@ -11,18 +11,18 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from model.bundle import Bundle, BundleError
 from serving import logs
 from serving.engine import Engine
+from serving.failures import EXIT_CONFIGURATION, note
 from serving.flags import build_parser
 from serving.kserve_app import Mount, build_server
 from serving.service import Limits, Service
 from serving.startup import Startup
-from serving.supervisor import EXIT_CONFIGURATION, Supervisor
+from serving.supervisor import Supervisor
 from serving.worker import Worker
 
 _BACKLOG = 2048
@@ -121,9 +121,7 @@ def _bind(flag: str, port: int, *, is_shared: bool = False) -> socket.socket:
 def _give_up(termination_log: Path, message: str) -> int:
     """Say why where people and Kubernetes look for it."""
     print(f"error: {message}", file=sys.stderr)
-    if termination_log.exists():
-        with suppress(OSError):
-            termination_log.write_text(message)
+    note(termination_log, message)
     return EXIT_CONFIGURATION
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from serving.failures import EXIT_CONFIGURATION
 from serving.metrics import Metrics
 
 _TICK_SECONDS = 1.0
@@ -18,7 +19,6 @@ _MAX_SILENT_TICKS = 10
 _EARLY_SECONDS, _MAX_EARLY_DEATHS = 5.0, 5
 STOPPING = {signal.SIGTERM, signal.SIGINT}
 _HEARD = STOPPING | {signal.SIGCHLD}
-EXIT_CONFIGURATION = 2
 
 logger = logging.getLogger("serving")
 

@@ -1,6 +1,7 @@
-"""Who may import whom: serving takes `model.bundle` and, in the torch engine, `model.network`; model takes nothing of serving."""
+"""Who may import whom: serving takes of model the bundle and, in one engine, the network; model takes nothing of serving."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def of(package: str) -> dict[str, set[str]]:
 
 def test_serving_imports_only_the_bundle_of_model() -> None:
     for name, modules in of("serving").items():
-        allowed = {"model.bundle", "model.network"} if name == "serving/engine.py" else {"model.bundle"}
+        allowed = {"model.bundle", "model.manifest"} | ({"model.network"} if name == "serving/engine.py" else set())
         assert {module for module in modules if module.split(".")[0] == "model"} <= allowed, name
         heavy = {"lightning", "pytorch_lightning", "mlflow", "sklearn"} | ({"torch"} if name != "serving/engine.py" else set())
         assert not {module for module in modules if module.split(".")[0] in heavy}, name
@@ -37,3 +38,10 @@ def test_the_bundle_needs_only_the_standard_library_and_numpy() -> None:
     outside = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
     assert outside == {"numpy", "numpy.typing", "model.manifest"}
     assert (ROOT / "model" / "__init__.py").read_text() == ""
+
+
+def test_what_runs_before_every_start_needs_only_the_standard_library() -> None:
+    code = "import sys, serving.storage; print(*{name.partition('.')[0] for name in sys.modules})"
+    # Without site-packages, and so without what their .pth files import.
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) == {"__main__", "model", "serving"}

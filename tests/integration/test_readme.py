@@ -32,6 +32,7 @@ SHORT = {
     "publish": "--floors.recall 0.5 --floors.shift_invariance 0.5 --floors.calibration_error 0.5",
     "train_speed.py": "--rounds 1",
     "startup.py": "--rounds 1 --bundle build/best/bundle",
+    "storage.py": "--rounds 1",
 }
 
 

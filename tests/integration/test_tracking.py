@@ -1,15 +1,8 @@
 """A real MLflow server, and what becomes of a run when it dies."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import pytest
 from mlflow import MlflowClient
 
@@ -18,42 +11,8 @@ from model.delivery import Run
 from model.demo import free_port
 from model.outbox import Outbox
 from tests.conftest import FIT
+from tests.mlflow_server import kill, mlflow_server
 from tests.processes import ROOT, Process, run
-
-
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A tracking server with its own process group, so that it can be killed with its workers."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, "the MLflow server did not come up"
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        yield server
-    finally:
-        kill(server)
-
-
-def kill(server: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait(10)
 
 
 def history(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, float]]:
