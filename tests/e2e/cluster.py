@@ -47,7 +47,7 @@ class Cluster:
         except ConfigException as error:
             message = f"KUBECONFIG: {error}"
             raise AssertionError(message) from error
-        self._client = _Client()
+        self._client: Any = _Client()
         # In its types everything may be None.
         self.core: Any = client.CoreV1Api(self._client)
         self.batch: Any = client.BatchV1Api(self._client)

@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from model.bundle import ONNX, Floats, probabilities
 from model.data import MnistData
+from model.export import onnx_logits
 from tests.e2e.cluster import NAMESPACE, Cluster
 from tests.e2e.training import Registry, Training
 from tests.processes import ROOT
 
-Images = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+_COUNT = 200
+
+Images = tuple[Floats, npt.NDArray[np.int64]]
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +51,19 @@ def registry(cluster: Cluster, training: Training) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def images() -> Images:
-    """Test images, bytes (n, 28, 28), and their labels."""
+    """Test images (n, 28, 28) in [0, 1] and their labels."""
     split = MnistData(str(ROOT / "data" / "mnist")).split("test")
-    pixels = (split.images[:1000].numpy() * 255).round().astype(np.uint8)
-    return pixels, split.labels[:1000].numpy()
+    return split.images[:_COUNT].numpy(), split.labels[:_COUNT].numpy()
+
+
+@pytest.fixture(scope="session")
+def expected(registry: Registry, images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Floats]:
+    """What each version answers: probabilities (n, 10) of the images."""
+    found = {}
+    for number in registry.versions:
+        bundle = registry.bundle(str(registry.version(number).run_id), tmp_path_factory.mktemp(f"version-{number}"))
+        found[str(number)] = probabilities(onnx_logits(bundle.directory / ONNX, images[0]), bundle.temperature)
+    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
