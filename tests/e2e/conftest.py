@@ -60,9 +60,9 @@ def images() -> Images:
 
 @pytest.fixture(scope="session")
 def expected(registry: Registry, images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Floats]:
-    """What each version answers: probabilities (n, 10) of the images."""
+    """What the first two versions answer: probabilities (n, 10) of the images."""
     found = {}
-    for number in registry.versions:
+    for number in registry.versions[:2]:
         bundle = registry.bundle(str(registry.version(number).run_id), tmp_path_factory.mktemp(f"version-{number}"))
         found[str(number)] = probabilities(onnx_logits(bundle.directory / ONNX, images[0]), bundle.temperature)
     return found
