@@ -69,7 +69,7 @@ def notes(before: set[str], cluster: Cluster, registry: Registry) -> Iterator[st
 def host(notes: str, cluster: Cluster) -> str:
     """By which name the gateway knows the release."""
     assert "Knative mode, rest" in notes
-    cluster.ready(RELEASE, NAMESPACE)
+    cluster.ready(RELEASE, NAMESPACE, seconds=90)
     return cluster.host(RELEASE, NAMESPACE)
 
 
@@ -129,8 +129,7 @@ def test_the_page_answers_to_a_drawing(host: str, cluster: Cluster) -> None:
         browser = playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, rules], timeout=30_000)
         expect.set_options(timeout=PATIENCE_MS)
         visit = Visit(browser.new_page(), f"http://{host}:{gateway.port or 80}/").open()
-        answer = visit.answer_to(lambda: visit.draw(SEVEN))
-        assert answer["predictions"][0]["label"] == 7
+        visit.draw(SEVEN)
         visit.expect_spoken(7)
         assert visit.complaints == []
         browser.close()
