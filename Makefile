@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fuzz bench values image platform sbom clean
+.PHONY: help demo test lint types unit e2e fuzz bench values image platform sbom clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/demo: pyproject.toml constraints.txt
 	@echo "installing what training and serving need into $(VENV), a minute or two"
@@ -43,7 +43,10 @@ types: $(VENV)/test ## types, over all packages
 	$(BIN)/mypy
 
 unit: $(VENV)/test ## the tests; ARGS=... goes to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --ignore tests/e2e $(ARGS)
+
+e2e: $(VENV)/test ## train and serve on the cluster of KUBECONFIG, through its gateway GATEWAY=http://...; IMG and TAG name the images
+	env IMG=$(IMG) TAG=$(TAG) $(BIN)/pytest $(or $(ARGS),tests/e2e)
 
 fuzz: $(VENV)/test ## send 10,000 generated requests over each protocol; FUZZ_SEED=... for others
 	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -s tests/fuzz $(ARGS)
@@ -63,11 +66,12 @@ IMG ?= chiffre
 BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 BUILD = $(BUILDER) build $(BUILD_FLAGS)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= $(VERSION)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 
-image: ## build the images $(IMG)-serve and $(IMG)-train; BUILD_FLAGS=... goes to docker or buildah
+image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); BUILD_FLAGS=... goes to docker or buildah
 	for target in serve train; do \
-		$(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(VERSION) . || exit; \
+		$(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
 	done
 
 # Server-side, since some of KServe's kinds are larger than the annotation that kubectl would keep them in.

@@ -36,7 +36,8 @@ def git_revision() -> str | None:
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=Path(__file__).parent)
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("GIT_REVISION")
+        # An image that was built without being told has an empty one.
+        return os.environ.get("GIT_REVISION") or None
     return found.stdout.strip()
 
 

@@ -14,8 +14,9 @@ import pytest
 from model.bundle import Bundle
 from model.data import MnistData
 from serving.rpc import load_messages
-from tests.integration.test_protocols import bad_question, call, question, raw_and_typed, short_raw, two_inputs
+from tests.integration.test_protocols import bad_question, call, raw_and_typed, short_raw, two_inputs
 from tests.processes import ROOT, Server
+from tests.questions import question
 
 pb: Any = load_messages()
 JSON = {"content-type": "application/json", "x-request-id": "same"}

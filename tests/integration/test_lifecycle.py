@@ -1,7 +1,6 @@
 """How a server starts, stops, refuses and survives."""
 
 import asyncio
-import itertools
 import os
 import re
 import shutil
@@ -9,12 +8,9 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import grpc
 import httpx
 import numpy as np
 import pytest
@@ -22,128 +18,42 @@ import pytest
 from model.bundle import Bundle
 from model.data import MnistData
 from serving.engine import Engine
-from tests.integration.test_protocols import binary_request, pb, question
+from tests.load import Load, Target
 from tests.processes import Process, Server
 
 BLANK = {"instances": [[0.0] * 784]}
 PREDICT = "/v1/models/digits:predict"
 
 
-class Mix:
-    """Requests over all protocols at a steady rate, every second one on a new connection; each answer is checked."""
-
-    def __init__(self, server: Server, images: Any, expected: Any, rate: float) -> None:
-        self._server, self._images, self._expected, self._period = server, images, expected, 1 / rate
-        self.outcomes: Counter[str] = Counter()
-        self.lost: list[str] = []
-
-    async def send(self, until: asyncio.Event) -> None:
-        """Open loop: a request is due whether or not the last was answered."""
-        kept, new = (httpx.Limits(max_keepalive_connections=count) for count in (50, 0))
-        self._clients = httpx.AsyncClient(timeout=20, limits=kept), httpx.AsyncClient(timeout=20, limits=new)
-        self._channel = grpc.aio.insecure_channel(self._server.grpc_address)
-        asks: list[Callable[[int, bool], Awaitable[Any]]] = [self._v1, self._v2_json, self._v2_binary, self._grpc]
-        tasks, begun = [], asyncio.get_running_loop().time()
-        for number in itertools.count():
-            if until.is_set():
-                break
-            ask = asks[number % len(asks)]
-            tasks.append(asyncio.create_task(self._one(ask, number % len(self._images), number // len(asks) % 2 == 0)))
-            await asyncio.sleep(max(0, begun + (number + 1) * self._period - asyncio.get_running_loop().time()))
-        await asyncio.gather(*tasks)
-        for client in self._clients:
-            await client.aclose()
-        await self._channel.close()
-
-    async def _one(self, ask: Callable[[int, bool], Awaitable[Any]], index: int, is_new: bool) -> None:
-        try:
-            found = await ask(index, is_new)
-        except (httpx.ConnectError, ConnectionRefusedError):
-            self.outcomes["refused"] += 1
-        except grpc.aio.AioRpcError as error:
-            # Never sent: no connection, or one that the server had said it was closing.
-            is_refused = error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower()
-            # Never accepted: grpc tells clients that it closes and from then on cancels calls, also those on their way to it.
-            is_crossed = error.code() is grpc.StatusCode.CANCELLED and error.details() == "CANCELLED"
-            outcome = "refused" if is_refused else "crossed" if is_crossed else "lost"
-            self.outcomes[outcome] += 1
-            if outcome == "lost":
-                self.lost.append(f"{error.code()} {error.details()}")
-        except httpx.HTTPError as error:
-            self.outcomes["lost"] += 1
-            self.lost.append(f"{ask.__name__} {is_new=} {error!r}")
-        else:
-            is_right = np.abs(np.array(found, np.float32).ravel() - self._expected[index]).max() < 1e-5
-            self.outcomes["right" if is_right else "wrong"] += 1
-
-    async def _post(self, url: str, is_new: bool, **content: Any) -> httpx.Response:
-        return (await self._clients[is_new].post(url, **content)).raise_for_status()
-
-    async def _v1(self, index: int, is_new: bool) -> Any:
-        answer = await self._post(self._server.predict_url, is_new, json={"instances": [self._images[index].tolist()]})
-        return answer.json()["predictions"][0]["probabilities"]
-
-    async def _v2_json(self, index: int, is_new: bool) -> Any:
-        data = self._images[index].ravel().tolist()
-        body = {"inputs": [{"name": "images", "datatype": "FP32", "shape": [1, 784], "data": data}]}
-        answer = await self._post(self._server.infer_url, is_new, json=body)
-        return answer.json()["outputs"][1]["data"]
-
-    async def _v2_binary(self, index: int, is_new: bool) -> Any:
-        content, headers = binary_request(self._images[index : index + 1])
-        answer = await self._post(self._server.infer_url, is_new, content=content, headers=headers)
-        return np.frombuffer(answer.content[-40:], np.float32)
-
-    async def _grpc(self, index: int, is_new: bool) -> Any:
-        request = question(self._images[index : index + 1], is_raw=True)
-        if not is_new:
-            return await self._infer(self._channel, request)
-        async with grpc.aio.insecure_channel(
-            self._server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
-            return await self._infer(channel, request)
-
-    async def _infer(self, channel: Any, request: Any) -> Any:
-        call = channel.unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
-        )
-        return np.frombuffer((await call(request, timeout=20)).raw_output_contents[1], np.float32)
-
-
-async def send_while_it_stops(server: Server, mix: Mix) -> list[int]:
-    """Send, stop the server in the midst of it, and go on sending until it is gone; the statuses of readiness meanwhile."""
-    until, statuses = asyncio.Event(), []
-    sending = asyncio.create_task(mix.send(until))
-    await asyncio.sleep(2)
+def statuses_while_it_stops(server: Server) -> list[int]:
+    """Stop it, and ask whether it is ready until it is gone."""
+    statuses = []
     server.popen.send_signal(signal.SIGTERM)
-    async with httpx.AsyncClient(timeout=5) as client:
-        with suppress(httpx.HTTPError):
-            while True:
-                statuses.append((await client.get(f"{server.url}/v2/models/digits/ready")).status_code)
-                await asyncio.sleep(0.05)
-    await asyncio.to_thread(server.popen.wait, 30)
-    until.set()
-    await sending
+    with httpx.Client(timeout=5) as client, suppress(httpx.HTTPError):
+        while True:
+            statuses.append(client.get(f"{server.url}/v2/models/digits/ready").status_code)
+            time.sleep(0.05)
+    server.popen.wait(30)
     return statuses
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_accepted_request_is_lost_when_the_server_is_told_to_stop(bundle: Bundle, mnist: MnistData, workers: str) -> None:
     images = mnist.split("test").images[:50].numpy()
-    expected = Engine(bundle).predict(images)
+    expected = {bundle.version: Engine(bundle).predict(images)}
     with Server("--model_dir", str(bundle.directory), "--workers", workers, "--drain_seconds", "1.5") as server:
-        mix = Mix(server, images, expected, rate=120)
-        statuses = asyncio.run(send_while_it_stops(server, mix))
+        target = Target(url=server.url, grpc_address=server.grpc_address)
+        with Load(target, images, expected, rate=120) as load:
+            time.sleep(2)
+            statuses = statuses_while_it_stops(server)
         assert server.wait(30) == 0, server.output
-    assert mix.lost == []
-    assert mix.outcomes["wrong"] == 0
+    assert load.sent == load.due
+    assert load.outcomes["lost"] + load.outcomes["wrong"] == 0, load
     # At 15 calls a second on the connection that stays open, it takes bad luck to meet that moment.
-    assert mix.outcomes["crossed"] <= 2
+    assert load.outcomes["crossed"] <= 2, load
     # Two seconds before the signal and one and a half after it, at 120 a second; a busy machine is slower than that.
-    assert mix.outcomes["right"] > 250, mix.outcomes
-    assert mix.outcomes["refused"] > 0, "it was gone in the end"
+    assert load.outcomes["right"] > 250, load
+    assert load.outcomes["refused"] > 0, "it was gone in the end"
     assert statuses
     assert set(statuses) == {503}, "readiness fails first"
 

@@ -14,8 +14,9 @@ from model.bundle import Bundle, image_statistics
 from model.data import MnistData
 from serving.engine import Engine
 from serving.metrics import ROUTES
-from tests.integration.test_protocols import bad_question, call, question
+from tests.integration.test_protocols import bad_question, call
 from tests.processes import Server
+from tests.questions import question
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -15,10 +15,9 @@ from PIL import Image
 from model.bundle import Bundle, Floats
 from model.data import MnistData
 from serving.engine import Engine
-from serving.rpc import load_messages
 from tests.processes import ROOT, Server
+from tests.questions import binary_request, pb, question
 
-pb: Any = load_messages()
 BATCH = 1000
 
 
@@ -48,15 +47,6 @@ def v2_json(server: Server, images: Floats) -> Floats:
     return found
 
 
-def binary_request(images: Floats, datatype: str = "FP32") -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a V2 request in binary, for an answer in binary."""
-    pixels = images if datatype == "FP32" else np.round(images * 255).astype(np.uint8)
-    size = {"binary_data_size": pixels.nbytes}
-    tensor = {"name": "images", "datatype": datatype, "shape": list(images.shape), "parameters": size}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    return head + pixels.tobytes(), {"inference-header-content-length": str(len(head))}
-
-
 def v2_binary(server: Server, images: Floats, datatype: str = "FP32") -> Floats:
     content, headers = binary_request(images, datatype)
     answer = httpx.post(server.infer_url, content=content, headers=headers, timeout=30).raise_for_status()
@@ -68,16 +58,6 @@ def v2_binary(server: Server, images: Floats, datatype: str = "FP32") -> Floats:
 
 def v2_bytes(server: Server, images: Floats) -> Floats:
     return v2_binary(server, images, "UINT8")
-
-
-def question(images: Floats, *, is_raw: bool, **fields: Any) -> Any:
-    request = pb.ModelInferRequest(model_name="digits", **fields)
-    tensor = request.inputs.add(name="images", datatype="FP32", shape=images.shape)
-    if is_raw:
-        request.raw_input_contents.append(images.tobytes())
-    else:
-        tensor.contents.fp32_contents.extend(images.ravel().tolist())
-    return request
 
 
 def call(server: Server, method: str, request: Any) -> tuple[Any, Any]:

@@ -1,0 +1,13 @@
+# The least that a container can do: a static binary of 2 MB that answers with one file.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS builder
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends busybox-static
+RUN mkdir /www && echo floor > /www/index.html
+
+FROM scratch
+COPY --from=builder /bin/busybox /bin/busybox
+COPY --from=builder /www /www
+USER 10001:10001
+EXPOSE 8080
+ENTRYPOINT ["/bin/busybox", "sh", "-c", "echo begun; exec /bin/busybox httpd -f -p 8080 -h /www"]
