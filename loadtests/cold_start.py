@@ -2,7 +2,7 @@
 
     docker build --file loadtests/cold/stock.Dockerfile --tag stock:1 .
     docker build --file loadtests/cold/floor.Dockerfile --tag floor:1 .
-    IMG=chiffre TAG=0.1.0 GATEWAY=http://127.0.0.1:8080 python loadtests/cold_start.py --stock stock:1 --floor floor:1
+    IMG=chiffre TAG=0.1.0 GATEWAY=http://127.0.0.1:8080 .venv/bin/python loadtests/cold_start.py --stock stock:1 --floor floor:1
 
 KUBECONFIG names a cluster with KServe, Knative and a registry that has ``--uri``; the images are where its nodes find them.
 Contestants take turns, and each begins a round without pods. Ratios are taken within rounds. Phases are seen from here, so that
@@ -146,12 +146,12 @@ def main() -> int:
     cluster = Cluster()
     images = Images(serve=cluster.image("serve"), stock=arguments.stock, floor=arguments.floor)
     wanted = tuple(each for each in contestants(arguments.uri) if not arguments.only or each.name in arguments.only)
-    with Field(cluster, images, arguments.tracking_uri).deployed(wanted):
+    with Field(cluster, images, uri=arguments.uri, tracking_uri=arguments.tracking_uri).deployed(wanted):
         figures = measure(cluster, wanted, arguments.rounds)
+        verdicts = judge(figures)
+        write(arguments.output, {"rounds": figures, "verdicts": [vars(verdict) for verdict in verdicts]}, markdown(figures))
+        print("\n".join(verdict.line for verdict in verdicts))
     cluster.close()
-    verdicts = judge(figures)
-    write(arguments.output, {"rounds": figures, "verdicts": [vars(verdict) for verdict in verdicts]}, markdown(figures))
-    print("\n".join(verdict.line for verdict in verdicts))
     return 0 if all(verdict.held for verdict in verdicts) else 1
 
 

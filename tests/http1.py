@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one address, in a quarter of a full client's time, so that a load generator leaves the processors to the server."""
+"""HTTP/1.1 to one address in a tenth of httpx's processor time, so that a load generator leaves the machine to the server."""
 
 import asyncio
 import select

@@ -49,15 +49,15 @@ def contestants(uri: str) -> tuple[Contestant, ...]:
 class Field:
     """A namespace with the contestants in it."""
 
-    def __init__(self, cluster: Cluster, images: Images, tracking_uri: str) -> None:
-        self._cluster, self._images, self._tracking_uri = cluster, images, tracking_uri
+    def __init__(self, cluster: Cluster, images: Images, *, uri: str, tracking_uri: str) -> None:
+        self._cluster, self._images, self._uri, self._tracking_uri = cluster, images, uri, tracking_uri
 
     @contextmanager
     def deployed(self, wanted: tuple[Contestant, ...]) -> Iterator[None]:
         """All of ``wanted``, ready; everything goes in the end."""
         self._apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
         try:
-            self._fill(wanted[0].uri)
+            self._fill()
             for contestant in wanted:
                 self._deploy(contestant)
             for contestant in wanted:
@@ -67,16 +67,19 @@ class Field:
         finally:
             for release in self._cluster.helm("list", "--short", "--namespace", NAMESPACE).split():
                 self._cluster.helm("uninstall", release, "--namespace", NAMESPACE)
+            where = ("--namespace", NAMESPACE, "--timeout=100s")
+            # Pods first: a volume goes after those that have it, and a namespace looks again ever more rarely.
+            self._cluster.kubectl("delete", "inferenceservices.serving.kserve.io,pods", "--all", *where, timeout=110)
             self._cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=170s", timeout=180)
 
     def _apply(self, manifests: list[dict[str, Any]]) -> None:
         text = yaml.safe_dump_all(manifests)
         self._cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename=-", stdin=text)
 
-    def _fill(self, uri: str) -> None:
+    def _fill(self) -> None:
         claim, pod = yaml.safe_load_all((HERE / "volume.yaml").read_text())
         container = pod["spec"]["containers"][0]
-        container |= {"image": self._images.serve, "args": [uri, "/bundle/digits"]}
+        container |= {"image": self._images.serve, "args": [self._uri, "/bundle/digits"]}
         container["env"] = [{"name": "MLFLOW_TRACKING_URI", "value": self._tracking_uri}]
         self._apply([claim, pod])
         self._cluster.wait("the bundle on its volume", lambda: self._phase("fill") == "Succeeded", 90, NAMESPACE)

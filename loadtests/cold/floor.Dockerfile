@@ -10,4 +10,5 @@ COPY --from=builder /bin/busybox /bin/busybox
 COPY --from=builder /www /www
 USER 10001:10001
 EXPOSE 8080
-ENTRYPOINT ["/bin/busybox", "sh", "-c", "echo begun; exec /bin/busybox httpd -f -p 8080 -h /www"]
+# The first process of a container hears only the signals that it asked for.
+ENTRYPOINT ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; echo begun; /bin/busybox httpd -f -p 8080 -h /www & wait"]
