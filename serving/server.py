@@ -47,13 +47,10 @@ def run(startup: Startup) -> int:
         return _give_up(arguments.termination_log, str(error))
     logger.info("serving", extra={"settings": vars(arguments), "model": vars(service.identity)})
     ports = {"http_port": arguments.http_port, "grpc_port": arguments.grpc_port}
+    # Each process imports kserve for itself, beside its answers: to do it before the fork would share 50 MB and cost a second.
+    work = partial(_serve, service, arguments, Mount(partial(build_server, service, ports)), startup)
     if arguments.workers == 1:
-        return _serve(service, arguments, Mount(partial(build_server, service, ports)), startup, 0, listening[0])
-    # What is made before the fork is in memory once.
-    server = build_server(service, ports)
-    mount = Mount(lambda: server)
-    startup.mark("kserve")
-    work = partial(_serve, service, arguments, mount, startup)
+        return work(0, listening[0])
     stop_seconds = arguments.drain_seconds + arguments.grace_seconds + _STOP_MARGIN_SECONDS
     return Supervisor(work, service.metrics, listening, stop_seconds=stop_seconds).supervise()
 
@@ -146,8 +143,7 @@ def _serve(
         logger.info("ready", extra={"worker": worker, "seconds": round(startup.seconds["ready"], 3)})
 
     def on_kserve() -> None:
-        if arguments.workers == 1:
-            startup.mark("kserve")
+        startup.mark("kserve")
         # What is loaded stays: it need not be looked through for garbage.
         gc.freeze()
         count_phases()

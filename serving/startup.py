@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 # interpreter: until our first line; imports; bundle: read and verified; engine: loaded and warm; listen: the ports; ready: all of
-# these together. kserve: its import and app, which in a single process happen while requests are answered already.
+# these together. kserve: its import and app, while requests are answered already.
 PHASES = ("interpreter", "imports", "bundle", "engine", "listen", "ready", "kserve")
 
 

@@ -153,9 +153,8 @@ class Worker:
         return server
 
     async def _import_kserve(self, on_kserve: Callable[[], None]) -> None:
-        if self._arguments.workers == 1:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._service.first_answer.wait(), _KSERVE_WAIT_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._service.first_answer.wait(), _KSERVE_WAIT_SECONDS)
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_IMPORT_SWITCH_SECONDS)
         try:
