@@ -40,6 +40,7 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.pods: dict[str, PodServer] = {}
+        self._forwards: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self._server = serve(
@@ -56,7 +57,10 @@ class ApiServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._client.close()
         self._server.shutdown()
-        self._thread.join(10)
+        # The client's end of a forwarded port is closed by a thread of the client's.
+        proxies = [thread for thread in threading.enumerate() if thread.name.startswith("Kubernetes port forward proxy")]
+        for thread in (self._thread, *self._forwards, *proxies):
+            thread.join(20)
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         del connection
@@ -86,6 +90,7 @@ class ApiServer:
 
     def _forward(self, connection: ServerConnection) -> None:
         assert connection.request
+        self._forwards.append(threading.current_thread())
         address = urlsplit(connection.request.path)
         pod = self.pods[address.path.removeprefix(f"{_NAMESPACE}/").partition("/")[0]]
         port = int(parse_qs(address.query)["ports"][0])
@@ -95,14 +100,18 @@ class ApiServer:
             pipe = socket.create_connection(("127.0.0.1", pod.ports.get(port, 1)), timeout=10)
         except OSError as error:
             connection.send(_ERRORS + f"dial tcp4 127.0.0.1:{port}: {error}".encode())
-            pipe = socket.socket()
-        with pipe:
-            threading.Thread(target=_downstream, args=(connection, pipe), daemon=True).start()
             # It is the client who ends it.
+            for _ in connection:
+                pass
+            return
+        with pipe:
+            downstream = threading.Thread(target=_downstream, args=(connection, pipe), daemon=True)
+            downstream.start()
             for message in connection:
                 assert isinstance(message, bytes)
                 assert message[:1] == _DATA
                 pipe.sendall(message[1:])
+            downstream.join(20)
 
 
 def _downstream(connection: ServerConnection, pipe: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """Live requests come from the champion's pods through the API server, and go to the challenger once."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from kubernetes import client
 
 from model.bundle import Bundle, Floats, Labels
 from model.demo import free_port
@@ -78,8 +80,10 @@ def test_what_a_user_asked_the_champion_is_asked_the_challenger_once(
     assert (found.requests, found.failed) == (len(samples), 0)
     assert answered(challenger) == before + len(samples)
     assert mirror(samples, arms, most=100, seen=seen).requests == 0
-    # Nothing of it came to be a live request of its own.
-    assert sample(cluster.core, "chiffre", ["digits-1"])[-1].id == sample(cluster.core, "chiffre", ["digits-1"])[-1].id
+    # What is mirrored is no live request that would be mirrored again.
+    ids = [one.id for one in sample(cluster.core, "chiffre", ["digits-1"])]
+    assert mirror(samples, arms_of(champion, champion, (bundles[0], bundles[0]), protocol), most=100).failed == 0
+    assert [one.id for one in sample(cluster.core, "chiffre", ["digits-1"])] == ids
 
 
 def test_pods_that_show_nothing_are_left_out_unless_all_do(cluster: ApiServer) -> None:
@@ -100,11 +104,23 @@ def test_another_server_at_the_port_is_said(cluster: ApiServer, champion: Server
 
 
 def test_a_pod_that_does_not_answer_is_not_waited_for(cluster: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shadow, "_POD_SECONDS", 0.5)
+    monkeypatch.setattr(shadow, "_ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         cluster.pods["digits-1"].ports[PORT] = silent.getsockname()[1]
-        with pytest.raises(ShadowError, match="pod digits-1: no"):
+        with pytest.raises(ShadowError, match=r"pod digits-1: nothing is shown at port 8082 \(TimeoutError"):
             sample(cluster.core, "chiffre", ["digits-1"])
+
+
+def test_an_api_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "_POD_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        core = client.CoreV1Api(client.ApiClient(client.Configuration(host=address)))
+        with pytest.raises(ShadowError, match=r"pod digits-1: its ports were not forwarded in 0\.5 s"):
+            sample(core, "chiffre", ["digits-1"])
+    for thread in threading.enumerate():
+        if thread.name == "samples of digits-1":
+            thread.join(20)
 
 
 @pytest.mark.parametrize(
