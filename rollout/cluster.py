@@ -41,6 +41,7 @@ class View:
 
     Args:
         wanted: What the newest revision is to be.
+        newest: What the newest revision is.
         runtime_image: The image that the ServingRuntime names by now.
         is_observed: Whether Knative has taken notice of the last change.
         created: The newest revision.
@@ -53,6 +54,7 @@ class View:
     """
 
     wanted: Pods
+    newest: Pods
     runtime_image: str
     is_observed: bool
     created: str
@@ -63,10 +65,13 @@ class View:
     hosts: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
 
+    def is_of(self, *, uri: str, mark: str) -> bool:
+        """Whether the newest revision is what the release's values name."""
+        return self.is_observed and self.wanted == self.newest == Pods(uri=uri, image=self.runtime_image, mark=mark)
+
     def serves(self, *, uri: str, mark: str, percent: int | None) -> bool:
         """Whether the newest revision is of this model and ready, and has this share; None and 100 are all of it."""
-        is_current = self.wanted == Pods(uri=uri, image=self.runtime_image, mark=mark) and self.is_observed
-        if not is_current or not self.created or self.created != self.newest_ready:
+        if not self.is_of(uri=uri, mark=mark) or self.created != self.newest_ready:
             return False
         if percent is None or percent == _FULL:
             # KServe splits the next canary's traffic with what it remembers, a moment later.
@@ -168,9 +173,9 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
     tagged = {target["tag"]: target for target in traffic if target.get("tag")}
     hosts = {tag: urlsplit(target.get("url", "")).netloc for tag, target in tagged.items()}
     predictor = inference.get("status", {}).get("components", {}).get("predictor", {})
-    annotations = template["metadata"].get("annotations", {})
     return View(
-        wanted=Pods(uri=annotations.get(_SOURCE, ""), image=_image(template["spec"]), mark=annotations.get(MARK, "")),
+        wanted=_pods(template),
+        newest=_pods(revision),
         runtime_image=_image(runtime["spec"]),
         is_observed=status.get("observedGeneration") == service["metadata"]["generation"],
         created=status.get("latestCreatedRevisionName", ""),
@@ -183,8 +188,14 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
     )
 
 
+def _pods(template: Manifest) -> Pods:
+    annotations = template.get("metadata", {}).get("annotations", {})
+    return Pods(uri=annotations.get(_SOURCE, ""), image=_image(template.get("spec", {})), mark=annotations.get(MARK, ""))
+
+
 def _image(spec: Manifest) -> str:
-    return str(next((container.get("image", "") for container in spec["containers"] if container["name"] == _CONTAINER), ""))
+    containers = spec.get("containers", [])
+    return str(next((container.get("image", "") for container in containers if container["name"] == _CONTAINER), ""))
 
 
 def _trouble(revision: Manifest, inference: Manifest) -> str:

@@ -25,8 +25,10 @@ class Place:
 
     Args:
         revision: The newest of the release.
-        story: What the one that is deployed was for; None where that was no roll-out.
-        version: Of the model that its values name.
+        deployed: The one that the cluster was given last with success.
+        story: What that one was for; None where it was no roll-out.
+        model: The registered model that its values name.
+        version: Its version.
         image: Of the server that its values name, as `values.image` writes it.
         percent: The newest pods' share by its values; None for all.
         is_settled: Whether the cluster serves as the values say, with revisions that are ready.
@@ -35,7 +37,9 @@ class Place:
     """
 
     revision: int
+    deployed: int
     story: Story | None
+    model: str
     version: str
     image: str
     percent: int | None
