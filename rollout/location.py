@@ -15,7 +15,7 @@ from rollout.story import Story
 _TROUBLE_SECONDS = 15.0
 # How long a Helm whose roll-out was killed may go on.
 _PENDING_SECONDS = 60.0
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 
 
 class Deployment(Protocol):
@@ -81,11 +81,8 @@ class Locator:
         return self._objects.view(self.release.name)
 
     def locate(self) -> Place:
-        """Where it is, once Helm is done with it. Raises `RolloutError`."""
+        """Where it is. Raises `RolloutError`."""
         history = self.release.history()
-        if history[-1].is_pending or history[-1].status == "failed":
-            self._mend(history)
-            history = self.release.history()
         entry, story = self._last(history)
         found = self.values(entry.revision)
         model, version = values.model(found)
@@ -124,9 +121,9 @@ class Locator:
         said = now - self._since.setdefault((revision, view.created), now)
         return view.trouble if said > _TROUBLE_SECONDS else ""
 
-    def _mend(self, history: list[Entry]) -> None:
+    def mend(self) -> None:
         """Wait for a Helm that is still at it; what one left half-way is put back, where that was a roll-out's."""
-        deadline = self._clock() + _PENDING_SECONDS
+        history, deadline = self.release.history(), self._clock() + _PENDING_SECONDS
         while history[-1].is_pending and self._clock() < deadline:
             self._say(f"waiting for Helm, whose revision {history[-1].revision} is {history[-1].status}")
             self._sleep(_POLL_SECONDS)
