@@ -27,6 +27,7 @@ _ALARMS = "alarms.json"
 
 def start(options: argparse.Namespace, at: Edges) -> Outcome:
     """Begin a roll-out, or go on with it."""
+    _reach(options.gateway)
     place = at.locator.locate()
     _find(at, place.model, options.model_version)
     if options.image:
@@ -38,6 +39,7 @@ def start(options: argparse.Namespace, at: Edges) -> Outcome:
 
 def promote(options: argparse.Namespace, at: Edges) -> Outcome:
     """Give the challenger of a roll-out all the traffic, if a verdict of its own allows it, or with ``force``."""
+    _reach(options.gateway)
     place = at.locator.locate()
     story = _story(place)
     if story.is_over:
@@ -62,6 +64,7 @@ def rollback(options: argparse.Namespace, at: Edges) -> Outcome:
 
 def self_test(options: argparse.Namespace, at: Edges) -> Outcome:
     """Roll the champion against itself, and count the false alarms."""
+    _reach(options.gateway)
     place = at.locator.locate()
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
         found = alarms.count_alarms(_conductor(options, at, place, Wish(version=place.version), lease.verify), options.rounds)
@@ -112,7 +115,6 @@ def _conductor(
     options: argparse.Namespace, at: Edges, place: Place, wish: Wish, verify: Callable[[], None]
 ) -> Conductor:
     settings = at.release.values(place.deployed, defaults=True)
-    _reach(options.gateway)
     found = policy(options, settings)
     witness = Gathering(options.data_dir, found, lambda: (), say)
     judgement = Judgement(

@@ -1,5 +1,6 @@
 """Evidence on two revisions, from the probe, the golden images and the shadow; each image is asked once."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from rollout.slices import golden, shifted
 
 _WARM_UP = 50
 _MOST_MIRRORED = 500
+_WATCH_REQUESTS, _WATCH_SECONDS = 200, 5.0
 
 Say = Callable[[str], None]
 
@@ -51,6 +53,17 @@ class Gathering:
         images = self._load()[GOLDEN]
         champion, challenger = measure(arms, images, requests=requests, warm_up=_WARM_UP)
         return _count(evidence, champion, challenger)
+
+    def watch(self, arms: Arms | None, evidence: Evidence, seconds: float) -> Evidence:
+        """The time of a step with users: some requests every few seconds, to both, besides theirs."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if arms:
+                evidence = self.load(arms, evidence, _WATCH_REQUESTS)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return evidence
+            time.sleep(min(left, _WATCH_SECONDS))
 
     def _load(self) -> Mapping[str, Floats]:
         if not self._images:

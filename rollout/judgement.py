@@ -120,7 +120,9 @@ class Judgement:
 
     def _ask(self, arms: Arms) -> tuple[Evidence, int]:
         """Bad input, mirrored requests, and golden images as far as they are needed."""
-        evidence = self.witness.begin(arms)
+        evidence, look = self.witness.begin(arms), 0
+        if decide(evidence, self.policy, look=look).outcome is Outcome.ROLLBACK:
+            return evidence, look
         for look in range(len(self.policy.looks)):
             evidence = self.witness.look(arms, evidence, look)
             verdict = decide(evidence, self.policy, look=look)

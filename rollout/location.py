@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from rollout import values
+from rollout import values as release_values
 from rollout.cluster import View
 from rollout.errors import RolloutError
 from rollout.journey import Place
@@ -29,7 +29,7 @@ class Deployment(Protocol):
     def values(self, revision: int, *, defaults: bool = False) -> dict[str, Any]:
         """Those of a revision."""
 
-    def upgrade(self, wanted: Mapping[values.Path, Any], story: Story, *, after: int) -> int:
+    def upgrade(self, wanted: Mapping[release_values.Path, Any], story: Story, *, after: int) -> int:
         """Make the next revision."""
 
     def put_back(self, revision: int) -> None:
@@ -85,9 +85,9 @@ class Locator:
         history = self.release.history()
         entry, story = self._last(history)
         found = self.values(entry.revision)
-        model, version = values.model(found)
-        wanted = {"uri": values.uri(model, version), "mark": values.mark(found)}
-        view, percent = self.view(), values.percent(found)
+        model, version = release_values.model(found)
+        wanted = {"uri": release_values.uri(model, version), "mark": release_values.mark(found)}
+        view, percent = self.view(), release_values.percent(found)
         is_settled = view.serves(**wanted, percent=percent)
         return Place(
             revision=history[-1].revision,
@@ -95,7 +95,7 @@ class Locator:
             story=story,
             model=model,
             version=version,
-            image=values.image(found),
+            image=release_values.image(found),
             percent=percent,
             is_settled=is_settled,
             trouble="" if is_settled else self._trouble(history[-1].revision, view, is_current=view.is_of(**wanted)),
@@ -139,7 +139,7 @@ class Locator:
 
     def _is_first_share(self, revision: int) -> bool:
         """Whether a failed upgrade was the beginning of a roll-out: Helm forgets what it was for."""
-        return values.percent(self.values(revision)) == 0
+        return release_values.percent(self.values(revision)) == 0
 
     def repair(self) -> None:
         """After an upgrade that failed: put back what it left half-way."""
