@@ -24,6 +24,7 @@ class _Comparison:
     challenger: Revision
     progress: Progress
     done: int = 0
+    failed: list[slice] = field(default_factory=list)
     answers: tuple[Labels, Labels] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,8 +51,12 @@ class _Comparison:
         except FailedError:
             if len(images) == 1:
                 self.answers[1][where] = _FAILED
-                return
-            # Which of the images it was.
+            else:
+                self.failed.append(where)
+
+    async def ask_one_by_one(self) -> None:
+        """Find out which images of the failed batches it was: by themselves, since a server answers what comes together as one."""
+        for where in self.failed:
             for start in range(where.start, where.stop):
                 if not self.challenger.has_failed_enough:
                     await self._ask_challenger(slice(start, start + 1))
@@ -78,18 +83,15 @@ def compare(
     labels: Labels,
     *,
     batch: int = 50,
-    start: int = 0,
-    stop: int | None = None,
     seed: int = 0,
     progress: Progress = say_nothing,
 ) -> tuple[Pairs, Arm, Arm]:
-    """Ask both about ``images`` (n, 28, 28), or those from ``start`` to ``stop``, whose ``labels`` are (n,), once each.
+    """Ask both about ``images`` (n, 28, 28) whose ``labels`` are (n,), once each.
 
-    A batch that the challenger fails is asked again image by image, and counts as wrong those that fail. Its requests are all
+    A batch that the challenger fails is asked again image by image, and those that fail count as wrong. Its requests are all
     counted; once `ENOUGH_FAILURES` of them failed no more is asked, and ``Pairs.count`` is the smaller. Raises `ProbeError`.
     """
-    chosen = slice(start, len(labels) if stop is None else stop)
-    return asyncio.run(_compare(arms, images[chosen], labels[chosen], batch, seed, progress))
+    return asyncio.run(_compare(arms, images, labels, batch, seed, progress))
 
 
 async def _compare(
@@ -100,6 +102,7 @@ async def _compare(
             images=np.ascontiguousarray(images), labels=labels, champion=champion, challenger=challenger, progress=progress
         )
         await run(comparison.ask, zip(_batches(len(labels), batch), turns(seed), strict=False))
+        await comparison.ask_one_by_one()
         return comparison.pairs(), champion.arm(), challenger.arm()
 
 

@@ -108,6 +108,10 @@ class GrpcQuestions:
         message.inputs.add(**{"name": "images", "datatype": "FP32", "shape": images.shape, **changes})
         return message
 
+    def names_version(self, body: bytes) -> bool:
+        """Whether a message that a server understood asks for a version of the model."""
+        return bool(self._pb.ModelInferRequest.FromString(body).model_version)
+
     def request(self, body: bytes) -> Request:
         """An inference asked for by a message, or by what is none."""
         return Request(path=self.infer, body=body, headers=MARK)

@@ -129,7 +129,7 @@ class Rest:
     def _write(self, request: Request) -> bytes:
         headers = {"host": self._host, "content-length": str(len(request.body)), **request.headers}
         lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        return "\r\n".join([*lines, "", ""]).encode() + request.body
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + request.body
 
     def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         while self._kept:
