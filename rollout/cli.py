@@ -49,7 +49,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add["start"].add_argument("--pause_at", type=int, metavar="PERCENT", help="Stop at this share; the same command goes on.")
     image = "The challenger's image, REPOSITORY:TAG or REPOSITORY@sha256:...; without it the image stays."
     add["start"].add_argument("--image", default="", help=image)
-    add["promote"].add_argument("--force", default="", metavar="REASON", help="Promote without a verdict; the reason is recorded.")
+    add["promote"].add_argument(
+        "--force", default="", metavar="REASON", help="Promote without a verdict; the reason is recorded."
+    )
     add["rollback"].add_argument("--reason", default="by hand", help="Goes into the release's history.")
     add["aa"].add_argument("--rounds", type=int, default=3, help="How many times.")
     add["status"].add_argument("--json", action="store_true", help="For programs.")
@@ -81,7 +83,9 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--margin_points", type=float, default=usual.margin_points, help="How much less accurate it may be.")
     group.add_argument("--latency_ratio", type=float, default=usual.latency_ratio, help="How many times slower at p95 it may be,")
     group.add_argument("--latency_ms", type=float, default=usual.latency_ms, help="or how many milliseconds.")
-    group.add_argument("--latency_requests", type=int, default=usual.latency_requests, help="How many answers are compared at first.")
+    group.add_argument(
+        "--latency_requests", type=int, default=usual.latency_requests, help="How many answers are compared at first."
+    )
     rate = "Share of requests that may fail; the release's slo.errorRate where it is not given."
     group.add_argument("--error_rate", type=float, default=argparse.SUPPRESS, help=rate)
     group.add_argument("--false_alarm", type=float, default=usual.false_alarm, help="Probability of rolling back an equal one.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rollout import alarms, values
+from rollout import alarms, planning, values
 from rollout.conductor import Conductor
 from rollout.decision import Outcome, Policy
 from rollout.edges import Edges
@@ -20,9 +20,25 @@ from rollout.judgement import Judgement
 from rollout.lease import Lease
 from rollout.report import say
 from rollout.story import Story
+from rollout.users import Users
 
 _CONNECT_SECONDS = 10.0
 _ALARMS = "alarms.json"
+
+
+def plan(options: argparse.Namespace, at: Edges) -> Outcome:
+    """Say what a verdict will take; nothing is changed."""
+    place = at.locator.locate()
+    _find(at, place.model, options.model_version)
+    wish = _wish(version=options.model_version, steps=options.steps)
+    settings = at.release.values(place.deployed, defaults=True)
+    pace = planning.Pace(step_seconds=options.step_seconds, steps=len(wish.steps))
+    print(
+        f"{place.model} version {wish.version} in the place of version {place.version}, by 0, {', '.join(map(str, wish.steps))} %"
+    )
+    for line in planning.plan(policy(options, settings), pace).lines():
+        print(line)
+    return Outcome.PROMOTE
 
 
 def start(options: argparse.Namespace, at: Edges) -> Outcome:
@@ -111,12 +127,11 @@ def _find(at: Edges, model: str, version: str) -> None:
     at.versions.find(model, version)
 
 
-def _conductor(
-    options: argparse.Namespace, at: Edges, place: Place, wish: Wish, verify: Callable[[], None]
-) -> Conductor:
+def _conductor(options: argparse.Namespace, at: Edges, place: Place, wish: Wish, verify: Callable[[], None]) -> Conductor:
     settings = at.release.values(place.deployed, defaults=True)
     found = policy(options, settings)
-    witness = Gathering(options.data_dir, found, lambda: (), say)
+    users = Users(at.cluster.api, options.namespace, options.release, at.locator.view, say)
+    witness = Gathering(options.data_dir, found, users, say)
     judgement = Judgement(
         witness=witness,
         policy=found,

@@ -1,7 +1,7 @@
 """Evidence on two revisions, from the probe, the golden images and the shadow; each image is asked once."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,21 +10,20 @@ from model.bundle import Floats, Labels
 from rollout.decision import Policy
 from rollout.evidence import GOLDEN, Arm, Evidence, Pairs
 from rollout.probe import Arms, check_bad_input, compare, measure
-from rollout.shadow import Sample, mirror
+from rollout.shadow import mirror
 from rollout.slices import golden, shifted
+from rollout.users import Users
 
 _WARM_UP = 50
 _MOST_MIRRORED = 500
 _WATCH_REQUESTS, _WATCH_SECONDS = 200, 5.0
 
-Say = Callable[[str], None]
-
 
 class Gathering:
-    """Asks both revisions; ``samples`` gives live requests of the champion's pods."""
+    """Asks both revisions, and ``users`` about theirs."""
 
-    def __init__(self, data_dir: str, policy: Policy, samples: Callable[[], Iterable[Sample]], say: Say) -> None:
-        self._data_dir, self._policy, self._samples, self._say = data_dir, policy, samples, say
+    def __init__(self, data_dir: str, policy: Policy, users: Users, say: Callable[[str], None]) -> None:
+        self._data_dir, self._policy, self._users, self._say = data_dir, policy, users, say
         self._images: dict[str, Floats] = {}
         self._labels: Labels = np.empty(0, np.int64)
 
@@ -32,7 +31,7 @@ class Gathering:
         """What no user may meet: bad input, and live requests whose answers are discarded."""
         bad_input = check_bad_input(arms)
         self._say(f"bad input: {len(bad_input)} wrong answers")
-        mirrored = mirror(self._samples(), arms, most=_MOST_MIRRORED)
+        mirrored = mirror(self._users.samples(), arms, most=_MOST_MIRRORED)
         self._say(f"live requests mirrored: {mirrored.requests:,}, {mirrored.failed:,} failed")
         return Evidence(bad_input=bad_input, challenger=mirrored)
 
@@ -45,7 +44,9 @@ class Gathering:
             slices[name] = add_pairs(slices.get(name, Pairs()), pairs)
             evidence = _count(evidence, champion, challenger)
         found = slices[GOLDEN]
-        self._say(f"golden images: {found.count:,}, only the champion right on {found.champion_only}, only the challenger on {found.challenger_only}")
+        self._say(
+            f"golden images: {found.count:,}, only the champion right on {found.champion_only}, only the challenger on {found.challenger_only}"
+        )
         return replace(evidence, slices=slices)
 
     def load(self, arms: Arms, evidence: Evidence, requests: int) -> Evidence:
@@ -56,14 +57,17 @@ class Gathering:
 
     def watch(self, arms: Arms | None, evidence: Evidence, seconds: float) -> Evidence:
         """The time of a step with users: some requests every few seconds, to both, besides theirs."""
-        deadline = time.monotonic() + seconds
+        deadline, asked, before = time.monotonic() + seconds, Evidence(), self._users.read()
         while True:
             if arms:
-                evidence = self.load(arms, evidence, _WATCH_REQUESTS)
+                asked = self.load(arms, asked, _WATCH_REQUESTS)
             left = deadline - time.monotonic()
             if left <= 0:
-                return evidence
+                break
             time.sleep(min(left, _WATCH_SECONDS))
+        champion, challenger = self._users.since(before, asked.champion, asked.challenger)
+        self._say(f"users: {champion.requests:,} requests to the champion, {challenger.requests:,} to the challenger")
+        return _count(_count(evidence, asked.champion, asked.challenger), champion, challenger)
 
     def _load(self) -> Mapping[str, Floats]:
         if not self._images:
@@ -95,6 +99,4 @@ def add_arms(first: Arm, second: Arm, *, most_examples: int = 10) -> Arm:
 
 
 def _count(evidence: Evidence, champion: Arm, challenger: Arm) -> Evidence:
-    return replace(
-        evidence, champion=add_arms(evidence.champion, champion), challenger=add_arms(evidence.challenger, challenger)
-    )
+    return replace(evidence, champion=add_arms(evidence.champion, champion), challenger=add_arms(evidence.challenger, challenger))

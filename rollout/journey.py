@@ -177,7 +177,9 @@ def _at_rest(place: Place, wish: Wish, judged: Judged | None) -> Action:
     """No roll-out is on, or its end is not complete."""
     story = place.story
     if place.percent is not None:
-        sentence = f"canary.percent is {place.percent} in revision {place.revision}, and no roll-out set it: end that by hand first"
+        sentence = (
+            f"canary.percent is {place.percent} in revision {place.revision}, and no roll-out set it: end that by hand first"
+        )
         return Refuse(sentence=sentence)
     if not place.is_settled:
         what = f"all traffic to go to version {place.version}"

@@ -93,7 +93,12 @@ class Judgement:
         verdict = decide(evidence, self.policy, look=look)
         if story.percent == FULL and not evidence.slices and verdict.outcome is Outcome.INCONCLUSIVE:
             # It got here by a verdict of a process that was killed, and the champion can no more be asked.
-            verdict = replace(verdict, outcome=Outcome.PROMOTE, reason="not_inferior", sentence="judged before, by a process whose evidence is not at hand")
+            verdict = replace(
+                verdict,
+                outcome=Outcome.PROMOTE,
+                reason="not_inferior",
+                sentence="judged before, by a process whose evidence is not at hand",
+            )
         report.add(story.percent, look, evidence, verdict)
         return verdict
 
@@ -140,7 +145,9 @@ class Judgement:
                 evidence = self.witness.load(arms, evidence, missing)
             verdict = decide(evidence, self.policy, look=look)
             # What only golden images can settle is not settled by requests.
-            rest = [guard for guard in verdict.guards if guard.outcome is Outcome.INCONCLUSIVE and guard.reason not in _PAIRED_OPEN]
+            rest = [
+                guard for guard in verdict.guards if guard.outcome is Outcome.INCONCLUSIVE and guard.reason not in _PAIRED_OPEN
+            ]
             if verdict.outcome is Outcome.ROLLBACK or not rest:
                 break
         return evidence

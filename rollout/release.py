@@ -71,7 +71,9 @@ class Release:
         words = ["--reset-then-reuse-values", "--history-max", _HISTORY, "--description", str(story), *settings(wanted)]
         said = json.loads(self._change("upgrade", self.name, self._chart, "--output", "json", *words))
         if said["version"] != after + 1:
-            message = f"release {self.name}: became revision {said['version']}, expected {after + 1}: somebody else upgraded it too"
+            message = (
+                f"release {self.name}: became revision {said['version']}, expected {after + 1}: somebody else upgraded it too"
+            )
             raise ConflictError(message)
         return int(said["version"])
 
@@ -88,7 +90,13 @@ class Release:
         # In a session of its own, so that Ctrl-C stops the roll-out, and never Helm in the middle of an upgrade.
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                start_new_session=True,
             )
         except subprocess.TimeoutExpired:
             message = f"helm {arguments[0]} did not end within {seconds} s"

@@ -75,7 +75,10 @@ class Report:
         title = f"## Roll-out of {head['model']} version {head['challenger']['version']}, release {head['release']}\n"
         lines = [title, self.end.get("sentence", "It is not over yet."), ""]
         if last:
-            lines += [f"{last.verdict.outcome} ({last.verdict.reason}) at {last.percent} % of the traffic: {last.verdict.sentence}", ""]
+            lines += [
+                f"{last.verdict.outcome} ({last.verdict.reason}) at {last.percent} % of the traffic: {last.verdict.sentence}",
+                "",
+            ]
             lines += ["| guard | says | found | interval | allowed |", "|---|---|---:|---|---:|"]
             lines += [
                 f"| {guard.name} | {guard.outcome} | {guard.estimate:.3g} {guard.unit} | {guard.low:.3g} to {guard.high:.3g} "

@@ -17,7 +17,9 @@ MARK = "chiffre.dev/rollout"
 _URI, _PERCENT, _MARK = ("model", "uri"), ("canary", "percent"), ("podAnnotations", MARK)
 _IMAGE: tuple[Path, ...] = (("image", "repository"), ("image", "tag"), ("image", "digest"))
 _MODEL = re.compile(r"mlflow://([^/@?#]+)/([1-9][0-9]*)")
-_REFERENCE = re.compile(r"(?P<repository>[^@]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
+_REFERENCE = re.compile(
+    r"(?P<repository>[^@]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
 
 
 def value(values: Values, path: Path) -> Any:
@@ -32,7 +34,9 @@ def model(values: Values) -> tuple[str, str]:
     """The registered model's name and version. Raises `RolloutError` where the model is no version of the registry."""
     uri = str(value(values, _URI) or "")
     if not (found := _MODEL.fullmatch(uri)) or found[1] == "runs":
-        message = f"model.uri: expected mlflow://NAME/VERSION in the release, got {uri or 'nothing'}: a roll-out compares two versions"
+        message = (
+            f"model.uri: expected mlflow://NAME/VERSION in the release, got {uri or 'nothing'}: a roll-out compares two versions"
+        )
         raise RolloutError(message)
     return unquote(found[1]), found[2]
 

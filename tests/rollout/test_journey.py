@@ -7,14 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from rollout.decision import Outcome
+from rollout import judgement
+from rollout.decision import Outcome, Policy, Verdict, decide
 from rollout.errors import RolloutError
-from rollout.journey import Wish, next_action
-from rollout.release import Entry, HelmError
+from rollout.evidence import Evidence
+from rollout.journey import Wish
+from rollout.release import HelmError
 from rollout.story import Stage, Story
 from tests.rollout.world import ROLL_BACK, Killed, World, process, run_killed, uri
 
 WISH = Wish(version="7")
+
+
+@pytest.fixture(autouse=True)
+def _verdicts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real ones; the same evidence comes again and again here."""
+    monkeypatch.setattr(judgement, "decide", _decide)
+
+
+def _decide(evidence: Evidence, policy: Policy, *, look: int) -> Verdict:
+    key = (repr(evidence), look)
+    if key not in _VERDICTS:
+        _VERDICTS[key] = decide(evidence, policy, look=look)
+    return _VERDICTS[key]
+
+
+_VERDICTS: dict[tuple[str, int], Verdict] = {}
 FAULTS = ["accuracy", "latency", "errors", "bad_input", "not_ready"]
 
 
@@ -29,7 +47,10 @@ def stories(world: World) -> list[str]:
 def test_a_good_challenger_is_promoted_step_by_step(tmp_path: Path) -> None:
     world = World()
     assert process(world, tmp_path, WISH).run() is Outcome.PROMOTE
-    told = [f"roll-out of version 7: {what} (from version 6 of revision 1)" for what in ("0 %", "5 %", "25 %", "50 %", "100 %", "promoted")]
+    told = [
+        f"roll-out of version 7: {what} (from version 6 of revision 1)"
+        for what in ("0 %", "5 %", "25 %", "50 %", "100 %", "promoted")
+    ]
     assert stories(world) == told
     assert world.is_clean
     assert world.alias == "7"
@@ -46,7 +67,11 @@ def test_a_bad_challenger_is_rolled_back_before_any_user_meets_it(fault: str, tm
     assert world.is_clean
     assert world.alias == "6"
     assert world.seen_by_users == {uri("6")}
-    assert [story.partition(": ")[2].partition(" (")[0] for story in stories(world)] == ["0 %", f"putting back, {fault}", f"rolled back, {fault}"]
+    assert [story.partition(": ")[2].partition(" (")[0] for story in stories(world)] == [
+        "0 %",
+        f"putting back, {fault}",
+        f"rolled back, {fault}",
+    ]
 
 
 @pytest.mark.parametrize("percent", ["5", "50", "100"])
@@ -108,7 +133,7 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_it_had_not_been(
         killed += 1
         for path in tmp_path.glob("*.*"):
             path.unlink()
-    assert killed > 15
+    assert killed >= 15
 
 
 def test_killed_twice_it_ends_as_well(tmp_path: Path) -> None:
@@ -154,7 +179,6 @@ def test_by_hand_a_roll_out_is_put_back_from_a_pause(tmp_path: Path) -> None:
 
 def test_a_promotion_by_force_asks_nobody_and_says_so(tmp_path: Path) -> None:
     world = World()
-    process(world, tmp_path, replace(WISH, pause_at=0), fault="accuracy").run(None) if False else None
     process(world, tmp_path, replace(WISH, pause_at=5)).run()
     conductor = process(world, tmp_path, Wish(version="7", steps=(100,)), fault="accuracy")
     conductor.force = "the fire brigade asked for it"
@@ -171,10 +195,6 @@ def test_a_new_image_comes_and_goes_with_its_roll_out(tmp_path: Path) -> None:
         process(world, tmp_path / fault, replace(WISH, version="6", image=f"chiffre-serve@{digest}"), fault=fault).run()
         assert world.revisions[-1].image == image
         assert world.is_clean
-
-
-def other_roll_out(world: World) -> None:
-    process(world, Path("/nonexistent"), WISH)
 
 
 def conflict(change: Callable[[World], None], wish: Wish, directory: Path) -> str:
@@ -198,7 +218,9 @@ def test_what_cannot_be_begun_changes_nothing(tmp_path: Path) -> None:
     assert "another roll-out is on, of version 8" in conflict(lambda world: describe(world, on, 25), WISH, tmp_path)
     assert "no roll-out set it" in conflict(lambda world: describe(world, "Upgrade complete", 10), WISH, tmp_path)
     test = "roll-out of version 6: A/A round, 2 (from version 6 of revision 1)"
-    assert "an A/A test is on" in conflict(lambda world: describe(world, test, 0), replace(WISH, version="6", image=":1"), tmp_path)
+    assert "an A/A test is on" in conflict(
+        lambda world: describe(world, test, 0), replace(WISH, version="6", image=":1"), tmp_path
+    )
 
 
 def test_a_release_that_somebody_left_broken_is_refused(tmp_path: Path) -> None:
@@ -258,12 +280,15 @@ def test_what_others_wrote_is_no_roll_out(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "field"),
-    [({"steps": ()}, "steps"), ({"steps": (5, 50)}, "steps"), ({"steps": (50, 5, 100)}, "steps"), ({"steps": (0, 100)}, "steps"), ({"pause_at": 7}, "pause_at"), ({"pause_at": 100}, "pause_at")],
+    [
+        ({"steps": ()}, "steps"),
+        ({"steps": (5, 50)}, "steps"),
+        ({"steps": (50, 5, 100)}, "steps"),
+        ({"steps": (0, 100)}, "steps"),
+        ({"pause_at": 7}, "pause_at"),
+        ({"pause_at": 100}, "pause_at"),
+    ],
 )
 def test_a_wish_that_cannot_be_is_refused(wanted: dict[str, object], field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}: expected"):
         replace(WISH, **wanted)  # type: ignore[arg-type] # any of them
-
-
-assert Entry
-assert next_action

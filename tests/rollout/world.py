@@ -18,7 +18,7 @@ from rollout.probe import Arms
 from rollout.release import Entry, HelmError
 from rollout.story import Story
 
-POLICY = Policy(latency_requests=100, error_rate=0.2, looks=(1000, 5000), slice_margin_points={})
+POLICY = Policy(latency_requests=100, error_rate=0.1, looks=(1000, 5000), slice_margin_points={})
 
 
 class Killed(BaseException):
@@ -113,7 +113,10 @@ class World:
             raise HelmError(message)
         self.apply(number)
         self.effect()
-        done = [Entry(revision=e.revision, status="superseded" if e.status == "deployed" else e.status, description=e.description) for e in self.entries]
+        done = [
+            Entry(revision=e.revision, status="superseded" if e.status == "deployed" else e.status, description=e.description)
+            for e in self.entries
+        ]
         self.entries[:] = [*done[:-1], Entry(revision=number, status="deployed", description=description)]
         self.effect()
         return number
@@ -124,7 +127,9 @@ class World:
         self.applied, self.behind = self.values(number), self.lag
 
     def reconcile(self) -> None:
-        template = Pods(uri=self.applied["model"]["uri"], image=release_values.image(self.applied), mark=release_values.mark(self.applied))
+        template = Pods(
+            uri=self.applied["model"]["uri"], image=release_values.image(self.applied), mark=release_values.mark(self.applied)
+        )
         if not self.revisions or self.revisions[-1] != template:
             self.revisions.append(template)
         latest = self.latest_ready
@@ -158,7 +163,9 @@ class World:
             shares[self.rolled_out] = shares.get(self.rolled_out, 0) + 100 - share
             tags["prev"] = f"r{self.rolled_out}"
         pods = self.revisions[-1]
-        wanted = Pods(uri=self.applied["model"]["uri"], image=release_values.image(self.applied), mark=release_values.mark(self.applied))
+        wanted = Pods(
+            uri=self.applied["model"]["uri"], image=release_values.image(self.applied), mark=release_values.mark(self.applied)
+        )
         return View(
             wanted=wanted if self.behind <= 0 else pods,
             newest=pods,
@@ -219,9 +226,8 @@ class Questions:
     def look(self, arms: Arms, evidence: Evidence, number: int) -> Evidence:
         del arms
         self.asked.append(f"look {number}")
-        worse = {"accuracy": 300, "open": 55}.get(self.fault, 0)
-        asked = POLICY.looks[number]
-        pairs = Pairs(both_right=asked - worse - 20, champion_only=worse + 10, challenger_only=10)
+        worse, better = {"accuracy": (300, 10), "open": (230, 200)}.get(self.fault, (10, 10))
+        pairs = Pairs(both_right=POLICY.looks[number] - worse - better, champion_only=worse, challenger_only=better)
         return replace(evidence, slices={GOLDEN: pairs})
 
     def load(self, arms: Arms, evidence: Evidence, requests: int) -> Evidence:
@@ -236,7 +242,9 @@ class Questions:
 
     def _ask(self, evidence: Evidence, requests: int) -> Evidence:
         failed = requests if self.fault == "errors" and str(self.world.percent) == self.at else 0
-        champion = Arm(latencies_ms=(*evidence.champion.latencies_ms, *[1.0] * requests), requests=evidence.champion.requests + requests)
+        champion = Arm(
+            latencies_ms=(*evidence.champion.latencies_ms, *[1.0] * requests), requests=evidence.champion.requests + requests
+        )
         slow = 60.0 if self.fault == "latency" else 1.0
         before = evidence.challenger
         challenger = Arm(
