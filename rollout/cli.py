@@ -8,8 +8,8 @@
     python -m rollout aa       --release digits --rounds 5           # the champion against itself
     python -m rollout verify   --record FILE --evidence FILE         # a promotion record, offline
 
-Exit codes: 0 promoted, or done; 1 rolled back; 2 held, or paused; 3 the command, release or cluster must be mended first, and nothing
-was changed; 130 and 143 stopped by Ctrl-C and SIGTERM, the release stays where it is.
+Exit codes: 0 promoted, or done; 1 rolled back; 2 held, or paused; 3 the command, release or cluster must be mended first; 130 and 143
+stopped by Ctrl-C and SIGTERM, the release stays where it is.
 """
 
 import argparse

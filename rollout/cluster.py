@@ -201,7 +201,7 @@ def _image(spec: Manifest) -> str:
 def _trouble(revision: Manifest, inference: Manifest) -> str:
     """Knative's word for why a revision is not ready, and KServe's for what its containers said."""
     conditions = revision.get("status", {}).get("conditions", [])
-    ready = next((item for item in conditions if item["type"] == "Ready"), {})
+    ready: Manifest = next((item for item in conditions if item["type"] == "Ready"), {})
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})

@@ -4,7 +4,6 @@ import argparse
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -151,7 +150,7 @@ def _conductor(options: argparse.Namespace, at: Edges, place: Place, wish: Wish,
         aliases=at.names,
         wish=wish,
         verify=verify,
-        record=lambda story: None,
+        record=lambda _: None,
         say=say,
     )
 

@@ -1,9 +1,9 @@
 """A roll-out's effects. Where the release is, is read anew before each thing that is done; nothing is remembered but evidence."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rollout import journey, values
 from rollout.cluster import EventReason
