@@ -1,12 +1,11 @@
-"""Kubernetes' API in memory, as much of it as Helm and the Python client need, with KServe and Knative reduced to what they do to a
-canary. The programs that ask it are the real ones.
+"""Kubernetes' API in memory, as much of it as Helm and the Python client need, with KServe and Knative reduced to what they do to
+a canary. The programs that ask it are the real ones.
 """
 
 import copy
 import json
 import threading
 import uuid
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +37,7 @@ KINDS: dict[str, list[tuple[str, str, bool]]] = {
 _PROTOBUF = b"k8s\0"
 SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 Key = tuple[str, str, str]
+Answer = tuple[int, Manifest]
 
 
 class Store:
@@ -51,12 +51,17 @@ class Store:
         self.lock = threading.RLock()
         self._count = 0
 
-    def put(self, key: Key, content: Manifest, *, status: int = 200) -> tuple[int, Manifest]:
+    def put(self, key: Key, content: Manifest, status: int = 200) -> Answer:
         self._count += 1
         old = self.objects.get(key)
         metadata = content.setdefault("metadata", {})
         before = old["metadata"] if old else {}
-        metadata |= {"resourceVersion": str(self._count), "uid": before.get("uid", str(uuid.uuid4())), "namespace": key[1], "name": key[2]}
+        metadata |= {
+            "resourceVersion": str(self._count),
+            "uid": before.get("uid", str(uuid.uuid4())),
+            "namespace": key[1],
+            "name": key[2],
+        }
         metadata["generation"] = before.get("generation", 0) + 1
         metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         if old and "status" in old:
@@ -112,94 +117,96 @@ class Store:
         return f"http://{self.hosts.get(tag, tag or 'users')}"
 
 
-def merge(old: Any, new: Any) -> Any:
-    """A JSON merge patch."""
-    if not isinstance(new, dict) or not isinstance(old, dict):
-        return new
-    merged = {**old, **{key: merge(old.get(key), value) for key, value in new.items()}}
-    return {key: value for key, value in merged.items() if value is not None}
+class Server(ThreadingHTTPServer):
+    """Leads every request to a `Store`."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.store = store
 
 
-def handler(store: Store) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
 
-        def respond(self) -> None:
-            url = urlsplit(self.path)
-            length = int(self.headers.get("Content-Length") or 0)
-            sent = self.rfile.read(length)
-            body = read_secret(sent) if sent.startswith(_PROTOBUF) else yaml.safe_load(sent) if sent else None
-            with store.lock:
-                status, content = self.answer(url.path.strip("/").split("/"), parse_qs(url.query), body)
-                text = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+    def respond(self) -> None:
+        url = urlsplit(self.path)
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = read_secret(sent) if sent.startswith(_PROTOBUF) else yaml.safe_load(sent) if sent else None
+        with self.server.store.lock:
+            status, content = self.answer(url.path.strip("/").split("/"), parse_qs(url.query), body)
+            text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond  # noqa: N815 -- the base class' names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond  # noqa: N815 -- the base class' names
 
-        def answer(self, parts: list[str], query: dict[str, list[str]], body: Any) -> tuple[int, Manifest]:
-            if parts == ["version"]:
-                return 200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0"}
-            if parts == ["api"]:
-                return 200, {"kind": "APIVersions", "versions": ["v1"]}
-            if parts == ["apis"]:
-                return 200, groups()
-            if parts[0] == "openapi":
-                return openapi(parts)
-            version, rest = (parts[1], parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
-            if version not in KINDS:
-                return missing(self.path)
-            if not rest:
-                return 200, resources(version)
-            namespace, rest = (rest[1], rest[2:]) if rest[0] == "namespaces" else ("", rest)
-            return self.objects(version, namespace, rest, query, body)
+    def answer(self, parts: list[str], query: dict[str, list[str]], body: Any) -> Answer:
+        known: dict[tuple[str, ...], Manifest] = {
+            ("version",): {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+            ("api",): {"kind": "APIVersions", "versions": ["v1"]},
+            ("apis",): groups(),
+        }
+        if tuple(parts) in known:
+            return 200, known[tuple(parts)]
+        if parts[0] == "openapi":
+            return openapi(parts)
+        version, rest = (parts[1], parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
+        if version not in KINDS:
+            return missing(self.path)
+        namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] else ("", rest)
+        return self.objects(version, namespace, rest, query, body) if rest else (200, resources(version))
 
-        def objects(
-            self, version: str, namespace: str, rest: list[str], query: dict[str, list[str]], body: Any
-        ) -> tuple[int, Manifest]:
-            plural, *name = rest
-            kind = next(kind for found, kind, _ in KINDS[version] if found == plural)
-            written = {"apiVersion": version, "kind": kind}
-            if not name:
-                if self.command == "POST":
-                    called = body["metadata"].get("name") or f"{body['metadata']['generateName']}{uuid.uuid4().hex[:6]}"
-                    if (plural, namespace, called) in store.objects:
-                        return error(409, "AlreadyExists", called)
-                    return store.put((plural, namespace, called), {**body, **written}, status=201)
-                items = [
-                    {**written, **item}
-                    for (found, space, _), item in store.objects.items()
-                    if found == plural and space == namespace and selected(item, query)
-                ]
-                return 200, {"apiVersion": version, "kind": f"{kind}List", "metadata": {}, "items": items}
+    def objects(self, version: str, namespace: str, rest: list[str], query: dict[str, list[str]], body: Any) -> Answer:
+        plural, *name = rest
+        kind = next(kind for found, kind, _ in KINDS[version] if found == plural)
+        written = {"apiVersion": version, "kind": kind}
+        if name:
             return self.one((plural, namespace, name[0]), written, body)
+        store = self.server.store
+        if self.command == "POST":
+            called = body["metadata"].get("name") or f"{body['metadata']['generateName']}{uuid.uuid4().hex[:6]}"
+            exists = (plural, namespace, called) in store.objects
+            return (
+                error(409, "AlreadyExists", called)
+                if exists
+                else store.put((plural, namespace, called), {**body, **written}, 201)
+            )
+        items = [
+            {**written, **item}
+            for (found, space, _), item in store.objects.items()
+            if found == plural and space == namespace and selected(item, query)
+        ]
+        return 200, {"apiVersion": version, "kind": f"{kind}List", "metadata": {}, "items": items}
 
-        def one(self, key: Key, written: Manifest, body: Any) -> tuple[int, Manifest]:
-            found = store.objects.get(key)
-            if self.command == "PATCH" and key[0] in store.fail_next:
-                store.fail_next.remove(key[0])
-                return error(500, "InternalError", "etcd is away")
-            if self.command == "PATCH" and "apply" in self.headers["Content-Type"]:
-                return store.put(key, {**body, **written}, status=200 if found else 201)
-            if not found:
-                return missing(key[2])
-            if self.command == "GET":
-                return 200, {**written, **found}
-            if self.command == "DELETE":
-                del store.objects[key]
-                return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
-            given = body["metadata"].get("resourceVersion") if self.command == "PUT" else None
-            if given not in (None, found["metadata"]["resourceVersion"]):
-                return error(409, "Conflict", key[2])
-            return store.put(key, {**(body if self.command == "PUT" else merge(found, body)), **written})
+    def one(self, key: Key, written: Manifest, body: Any) -> Answer:
+        store, found = self.server.store, self.server.store.objects.get(key)
+        if self.command == "PATCH":
+            return self.patch(key, written, body)
+        if not found:
+            return missing(key[2])
+        if self.command == "GET":
+            return 200, {**written, **found}
+        if self.command == "DELETE":
+            del store.objects[key]
+            return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+        if body["metadata"].get("resourceVersion") not in (None, found["metadata"]["resourceVersion"]):
+            return error(409, "Conflict", key[2])
+        return store.put(key, {**body, **written})
 
-        def log_message(self, *arguments: Any) -> None:
-            """Nothing."""
+    def patch(self, key: Key, written: Manifest, body: Any) -> Answer:
+        store, found = self.server.store, self.server.store.objects.get(key)
+        if key[0] in store.fail_next:
+            store.fail_next.remove(key[0])
+            return error(500, "InternalError", "etcd is away")
+        assert "apply" in self.headers["Content-Type"], "Helm applies on the server's side"
+        return store.put(key, {**body, **written}, 200 if found else 201)
 
-    return Handler
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing."""
 
 
 def fields(message: bytes) -> dict[int, list[bytes]]:
@@ -225,6 +232,11 @@ def fields(message: bytes) -> dict[int, list[bytes]]:
     return found
 
 
+def entries(parts: list[bytes]) -> list[tuple[str, bytes]]:
+    """Those of a map."""
+    return [(item[1][0].decode(), item[2][0]) for item in map(fields, parts)]
+
+
 def read_secret(sent: bytes) -> Manifest:
     """Helm writes its Secrets in protobuf.
 
@@ -232,13 +244,12 @@ def read_secret(sent: bytes) -> Manifest:
     """
     secret = fields(fields(sent.removeprefix(_PROTOBUF))[2][0])
     metadata = fields(secret[1][0])
-    entries = lambda parts: {item[1][0].decode(): item[2][0] for item in map(fields, parts)}  # noqa: E731 -- twice below
     return {
         "metadata": {
             "name": metadata[1][0].decode(),
-            "labels": {key: value.decode() for key, value in entries(metadata.get(11, [])).items()},
+            "labels": {key: value.decode() for key, value in entries(metadata.get(11, []))},
         },
-        "data": {key: b64encode(value).decode() for key, value in entries(secret.get(2, [])).items()},
+        "data": {key: b64encode(value).decode() for key, value in entries(secret.get(2, []))},
         "type": secret[3][0].decode(),
     }
 
@@ -256,7 +267,7 @@ def groups() -> Manifest:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
-def openapi(parts: list[str]) -> tuple[int, Manifest]:
+def openapi(parts: list[str]) -> Answer:
     """Just enough to say that the server checks fields itself."""
     if parts == ["openapi", "v3"]:
         roots = {f"apis/{version}" if "/" in version else f"api/{version}" for version in KINDS}
@@ -288,18 +299,18 @@ def selected(item: Manifest, query: dict[str, list[str]]) -> bool:
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
-def error(code: int, reason: str, message: str) -> tuple[int, Manifest]:
+def error(code: int, reason: str, message: str) -> Answer:
     return code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}
 
 
-def missing(what: str) -> tuple[int, Manifest]:
+def missing(what: str) -> Answer:
     return error(404, "NotFound", f"{what} not found")
 
 
 @contextmanager
 def api_server(store: Store, folder: Path) -> Iterator[Path]:
     """The path of a kubeconfig that leads to it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(store))
+    server = Server(store)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     named = {"cluster": "test", "user": "test", "namespace": "chiffre"}
