@@ -8,8 +8,8 @@ goes on.
       any of these, with a verdict against it -> putting back (share 0 of the champion's model) -> rolled back (no share)
 
 To put back comes in two upgrades. With the first the champion's old revision has all users at once, and a new one of the same
-model starts beside it; only when that is ready does the second let it have them. In one upgrade Knative would give everything to the
-newest revision that is ready, which is the challenger.
+model starts beside it; only when that is ready does the second let it have them. In one upgrade Knative would give everything to
+the newest revision that is ready, which is the challenger.
 """
 
 from dataclasses import dataclass, replace
