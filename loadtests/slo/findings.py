@@ -11,11 +11,15 @@ from loadtests.slo.tally import Count, Tally, together, total
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCheck:
-    """What was seen at a constant ``rate`` of requests per second for ``seconds``."""
+    """What was seen at a constant ``rate`` of requests per second for ``seconds``.
+
+    By its own fault, one was sent ``late_ms`` after it was due, and none later.
+    """
 
     rate: float
     seconds: float
     tally: Tally
+    late_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from loadtests.slo.settings import SettingsError, check_host
 from loadtests.slo.shapes import Stages
 from loadtests.slo.stages import Span, Stage
 from loadtests.slo.tally import Tally
-from loadtests.slo.users import Course
+from loadtests.slo.users import Course, GrpcUser
 from loadtests.slo.witness import watch
 
 _STOP_SECONDS = 30
@@ -58,9 +58,12 @@ class Gate:
             user = kind(environment)
             user.ask()
             user.on_stop()
+            if tally.examples:
+                self._tally.examples.update(tally.examples)
+                target = self._course.settings.grpc_host if kind is GrpcUser else self._environment.host
+                return f"{target}: no right answer: {next(iter(tally.examples))}; a server has to be up there first"
             self._first_answer = self._first_answer or time.perf_counter() - begun
-        self._tally.examples.update(tally.examples)
-        return "".join(list(tally.examples)[:1])
+        return ""
 
     def begin(self, **_: Any) -> None:
         """At the start of a run. Raises `StopTest` where the web page names a host that may not be asked."""
@@ -137,7 +140,7 @@ class Gate:
             seconds=settings.open_seconds,
             timeout_seconds=self._course.timeout_seconds,
         )
-        return OpenCheck(rate=rate, seconds=settings.open_seconds, tally=loop.run())
+        return loop.run()
 
     def conclude(self, spans: tuple[Span, ...], checked: OpenCheck | None, *, failure: str = "") -> None:
         """Write the reports, say what they say, and set the exit code."""

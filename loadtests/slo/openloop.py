@@ -16,6 +16,7 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 from locust.env import Environment
 
+from loadtests.slo.findings import OpenCheck
 from loadtests.slo.tally import Count, Tally
 from loadtests.slo.users import GrpcUser, RestUser
 from loadtests.slo.witness import watch
@@ -35,15 +36,20 @@ class OpenLoop:
     rate: float
     seconds: float
     timeout_seconds: float
+    _environment: Environment = field(init=False)
+    _slots: BoundedSemaphore = field(init=False, default_factory=lambda: BoundedSemaphore(_MOST_USERS))
     _idle: dict[UserClass, list[RestUser | GrpcUser]] = field(init=False, default_factory=dict)
     _tally: Tally = field(init=False, default_factory=Tally)
+    _late: list[float] = field(init=False, default_factory=list)
 
-    def run(self) -> Tally:
-        """What was seen; a request that was due and got no answer has failed."""
-        # Of its own, so that Locust's tables show what its users did.
+    def __post_init__(self) -> None:
+        """An environment of its own, so that Locust's tables show what its users did."""
         self._environment = Environment(host=self.host)
+
+    def run(self) -> OpenCheck:
+        """What was seen; a request that was due and got no answer has failed."""
         watch(self._environment, self._tally)
-        self._slots, group = BoundedSemaphore(_MOST_USERS), Group()
+        group = Group()
         begin = time.perf_counter() + _START_SECONDS
         due_count = round(self.rate * self.seconds)
         for number in range(due_count):
@@ -58,9 +64,10 @@ class OpenLoop:
             for user in idle:
                 user.on_stop()
         self._fail(unanswered)
-        return self._tally
+        return OpenCheck(rate=self.rate, seconds=self.seconds, tally=self._tally, late_ms=1000 * max(self._late, default=0.0))
 
     def _ask(self, kind: UserClass, due: float) -> None:
+        self._late.append(time.perf_counter() - due)
         with self._slots:
             idle = self._idle.setdefault(kind, [])
             user: Any = idle.pop() if idle else kind(self._environment)

@@ -62,7 +62,12 @@ def to_json(run: Run, rows: tuple[Row, ...], objectives: Objectives) -> dict[str
         "kinds": {kind: _figures(count) for kind, count in run.tally.by_kind().items()},
         "stages": [_stage(span, run) for span in run.spans],
         "knee": _stage(knee, run) if knee and run.shape == "knee" else None,
-        "open_loop": {"rate": check.rate, "seconds": check.seconds, **_figures(together(check.tally.by_kind()))}
+        "open_loop": {
+            "rate": check.rate,
+            "seconds": check.seconds,
+            "late_ms": check.late_ms,
+            **_figures(together(check.tally.by_kind())),
+        }
         if check
         else None,
         "failures": _failures(run),
@@ -140,7 +145,10 @@ def _notes(run: Run, rows: tuple[Row, ...], objectives: Objectives) -> list[str]
             f"knee: {knee.stage.users} users, {knee.rate(run.tally):,.0f} requests/s{end}; latency and failures are up to it"
         )
     if check := run.open_check:
-        lines.append(f"open loop: {check.rate:,.0f} requests/s for {check.seconds:g} s, due whether or not others were answered")
+        late = f"by itself it sent them up to {check.late_ms:,.1f} ms late"
+        lines.append(
+            f"open loop: {check.rate:,.0f} requests/s for {check.seconds:g} s, whether or not others were answered; {late}"
+        )
     if run.is_saturated:
         lines.append("Locust had too little processor time: latencies are partly its own; `--processes` gives it more")
     return [*lines, CLOSED_LOOP]

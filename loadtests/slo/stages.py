@@ -7,8 +7,8 @@ from loadtests.slo.objectives import Objectives
 from loadtests.slo.settings import Shape
 from loadtests.slo.tally import Count, Tally, together
 
-# Twice the users have to bring this much more, or the service is at its end.
-_GROWTH = 1.1
+# Twice the users have to bring this much more, in one of so many stages, or the service is at its end.
+_GROWTH, _FLAT_STAGES = 1.1, 2
 # The first second of a stage opens connections.
 _ONSET_SECONDS = 1
 # Of the spike's users, the share that is there before and after.
@@ -80,12 +80,14 @@ def is_within(count: Count, objectives: Objectives) -> bool:
 
 def find_knee(spans: Sequence[Span], tally: Tally, objectives: Objectives) -> tuple[Span | None, bool]:
     """The stage with the highest rate that keeps the objectives, and whether a ramp has passed it."""
-    best, best_rate = None, 0.0
+    best, best_rate, flat = None, 0.0, 0
     for span in spans:
-        rate, within = span.rate(tally), is_within(together(span.counts(tally)), objectives)
-        grew = rate >= _GROWTH * best_rate
-        if within and rate > best_rate:
+        rate = span.rate(tally)
+        flat = 0 if rate >= _GROWTH * best_rate else flat + 1
+        if not is_within(together(span.counts(tally)), objectives):
+            return best, True
+        if rate > best_rate:
             best, best_rate = span, rate
-        if not within or not grew:
+        if flat == _FLAT_STAGES:
             return best, True
     return best, False
