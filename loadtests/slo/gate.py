@@ -24,7 +24,7 @@ from loadtests.slo.witness import watch
 _STOP_SECONDS = 30
 # Of the best rate, the open loop's.
 _OPEN_SHARE = 0.5
-_WATCH_SECONDS = 0.5
+_WATCH_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -76,19 +76,15 @@ class Gate:
         gevent.spawn(self._watch)
 
     def _watch(self) -> None:
-        """Stop a run that needs no more requests to be judged, or has sent too many."""
-        while self._is_running:
+        """End a run that has sent enough, or needs no more requests to be judged."""
+        while self._is_running and not (self._tally.wrong or self._has_sent_enough()):
             time.sleep(_WATCH_SECONDS)
-            if self._tally.wrong:
-                self.stop("an answer was wrong")
-            elif self._tally.requests >= self._course.settings.most_requests:
-                self.stop(f"{self._tally.requests} requests were sent, see --most-requests")
-
-    def stop(self, reason: str) -> None:
-        """End the run before its time."""
-        if self._is_running and not self._stopped:
-            self._stopped = reason
+        if self._is_running:
+            self._stopped = "an answer was wrong" if self._tally.wrong else ""
             (self._runner.quit if self.is_headless else self._runner.stop)()
+
+    def _has_sent_enough(self) -> bool:
+        return self._tally.requests >= self._course.settings.most_requests
 
     def quit(self, **_: Any) -> None:
         """At the end of the process, which a signal may have brought while a run is on."""
@@ -110,6 +106,8 @@ class Gate:
         self.conclude(spans, checked)
 
     def _is_complete(self, seconds: float) -> bool:
+        if self._has_sent_enough():
+            return True
         return self._shape.has_ended if self._shape else seconds >= self._options.run_time - 2
 
     def _gather(self) -> None:

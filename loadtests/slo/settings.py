@@ -35,7 +35,7 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
      "times the objective for a cold start."}),
     ("--open-seconds", {"type": int, "default": 10, "help": "How long the open-loop check lasts, after the run; 0 for none."}),
     ("--open-rate", {"type": float, "default": 0.0, "help": "Its requests per second; half of the best rate before by default."}),
-    ("--most-requests", {"type": int, "default": 1_000_000, "help": "After which a run is stopped."}),
+    ("--most-requests", {"type": int, "default": 1_000_000, "help": "After which a run ends before its time."}),
     ("--allow-remote", {"action": "store_true", "help": "Send load to hosts that are neither loopback nor in a cluster."}),
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ import uvicorn
 
 Message = dict[str, Any]
 # Of each period, the first part passes and the second waits for the next period.
-STALL_SECONDS = 3.0
+STALL_SECONDS = 6.0
 
 
 class Faulty:
@@ -42,19 +42,21 @@ class Faulty:
         await send({"type": "http.response.start", "status": status, "headers": kept + length})
         await send({"type": "http.response.body", "body": content})
 
-    async def _spoil(self, fault: str, answer: httpx.Response, kind: str) -> tuple[int, dict[str, str], bytes]:
+    async def _spoil(  # noqa: C901 -- one case for each fault
+        self, fault: str, answer: httpx.Response, kind: str
+    ) -> tuple[int, dict[str, str], bytes]:
         self._count += 1
         last, self._last = self._last or answer, answer
         status, headers, content = answer.status_code, dict(answer.headers), answer.content
         match fault:
             case "slow":
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(3)
             case "hanging":
                 await asyncio.sleep(60)
             case "stalling":
                 phase = time.monotonic() % STALL_SECONDS
                 await asyncio.sleep(STALL_SECONDS - phase if phase > STALL_SECONDS / 2 else 0)
-            case "failing" if self._count % 20 == 0:
+            case "failing" if self._count % 10 == 0:
                 status, content = 500, b'{"error": "by chance"}'
             case "anonymous":
                 del headers["x-model-version"]
