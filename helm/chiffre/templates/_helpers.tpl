@@ -56,6 +56,10 @@ seccompProfile:
 {{ include "chiffre.either" (list .Values.scale.min 0 2 .) }}
 {{- end }}
 
+{{- define "chiffre.shadowRequests" -}}
+{{ include "chiffre.either" (list .Values.shadow.requests 64 0 .) }}
+{{- end }}
+
 {{- define "chiffre.drainSeconds" -}}
 {{ include "chiffre.either" (list .Values.shutdown.drainSeconds 0 2 .) }}
 {{- end }}
