@@ -208,6 +208,24 @@ def test_what_is_no_verdict_is_refused(content: dict[str, Any]) -> None:
         Verdict.from_json(content)
 
 
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({}, "no evidence"),
+        ({"latencies_ms": [float("nan")]}, "latencies_ms: expected finite"),
+        ({"latencies_ms": [], "requests": -1, "failed": 0}, "requests: expected a whole number"),
+        ({"latencies_ms": [], "requests": 3, "failed": "1"}, "failed: expected a whole number"),
+        ({"latencies_ms": [], "requests": 3, "failed": 4}, "failed: expected at most the 3"),
+    ],
+)
+def test_what_is_no_evidence_is_refused(arm: dict[str, Any], message: str) -> None:
+    content = {**evidence().to_json(), "challenger": {"examples": [], **arm}}
+    with pytest.raises(ValueError, match=message):
+        Evidence.from_json(content)
+    with pytest.raises(ValueError, match="both_right: expected a whole number"):
+        Evidence.from_json({**evidence().to_json(), "slices": {GOLDEN: {"both_right": 0.5}}})
+
+
 def test_a_look_or_slice_that_the_policy_has_not_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^look: expected 0 to 2, got 3"):
         decide(evidence(), POLICY, look=3)

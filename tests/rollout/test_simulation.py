@@ -54,9 +54,10 @@ def test_the_plan_says_what_the_simulation_finds(named: dict[str, Any]) -> None:
     found, equal = plan(Policy()), named["equal"]
     assert found.images == pytest.approx(equal["images"], rel=0.3)
     assert found.promoted_by_look[-1] > 0.99
-    assert 0.3 < found.promoted_to_points < 0.5
-    assert 0.75 < found.rolled_back_from_points < 1.0
-    assert found.requests == 3327
+    # At these points, the simulation that docs/rollout.md shows promotes 94 % and rolls back 96 %.
+    assert 0.25 < found.promoted_to_points < 0.35
+    assert 0.9 < found.rolled_back_from_points < 1.0
+    assert found.requests == equal["requests"] == 4000
 
 
 def test_the_plan_follows_policy_and_pace() -> None:
