@@ -68,6 +68,8 @@ class Versions:
             message = f"model_version: version {number} of {name} has no {MANIFEST}: the registry {error}"
             raise RolloutError(message) from None
         digest = sha256(manifest).hexdigest()
+        finally:
+            connection.close()
         if place.digest not in (None, digest):
             message = f"model_version: version {number} of {name}: its {MANIFEST} is not the one that was published"
             raise RolloutError(message)

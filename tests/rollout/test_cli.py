@@ -227,6 +227,7 @@ def test_a_release_in_standard_mode_is_refused(site: Site, command: Command, tmp
     assert (code, "runs in Standard mode, where KServe has no canary" in said) == (3, True)
 
 
+@pytest.mark.usefixtures("site")
 def test_a_cluster_that_does_not_answer_is_said(
     site: Site, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
