@@ -242,7 +242,8 @@ def test_a_cluster_that_does_not_answer_is_said(
     assert "unreachable" in said
 
 
-def test_the_record_of_a_promotion_is_verified(site: Site, command: Command, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("site")
+def test_the_record_of_a_promotion_is_verified(command: Command, tmp_path: Path) -> None:
     digest = "a" * 64
     code, _ = command(*start(tmp_path, 2, "--image", f"dev.local/chiffre-serve@sha256:{digest}"))
     assert code == 0
