@@ -1,9 +1,11 @@
 """A release as the cluster has it: KServe's InferenceService, Knative's Service and its revisions; and Events beside them."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -87,11 +89,7 @@ class Cluster:
     """The one of KUBECONFIG, or the one around this pod. Raises `RolloutError` where there is neither."""
 
     def __init__(self, namespace: str) -> None:
-        try:
-            config.load_config()
-        except (ConfigException, OSError) as error:
-            message = f"KUBECONFIG: {error}"
-            raise RolloutError(message) from None
+        _load_config()
         self.namespace = namespace
         # Each call has a timeout of its own, so that a second try of urllib3's would only double it.
         settings: Any = client.Configuration.get_default_copy()
@@ -171,6 +169,20 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             raise _explained(error, f"{plural} {name} in namespace {self.namespace}") from None
         return found
+
+
+def _load_config() -> None:
+    path = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    # The client looks the variable up once, when it is imported.
+    is_inside = not os.environ.get("KUBECONFIG") and "KUBERNETES_SERVICE_HOST" in os.environ
+    try:
+        if is_inside:
+            config.load_incluster_config()
+        else:
+            config.load_kube_config(config_file=path)
+    except (ConfigException, OSError) as error:
+        message = f"KUBECONFIG: {path}: {error}"
+        raise RolloutError(message) from None
 
 
 class _Api(client.ApiClient):
