@@ -34,7 +34,7 @@ QUICK = (
     "0",
 )
 # What a machine with other work keeps; what is tested is slower by far, or wrong.
-VALUES = {
+VALUES: dict[str, dict[str, Any]] = {
     "slo": {"errorRate": 0.001, "latencyMilliseconds": {"p95": 2000, "p99": 5000}, "coldStartSeconds": 5},
     "test": {"leastAccuracy": 0.9},
 }
@@ -196,12 +196,12 @@ def test_a_service_that_dies_in_the_middle_fails(bundle: Bundle, values: Path, t
 
 def test_only_the_open_loop_sees_what_stalls(faulty: str, tmp_path: Path) -> None:
     """Few requests of a user who waits meet a stall; of those that are due anyway, half."""
-    flags = ("--host", faulty, "--host-header", "stalling", "--users", "1", "--pause-seconds", "0")
     strict = tmp_path / "values.yaml"
     slo = {**VALUES["slo"], "latencyMilliseconds": {"p95": 1000, "p99": 10000}}
     strict.write_text(yaml.safe_dump({**VALUES, "slo": slo}))
-    flags = (*flags, "--most-requests", "100000", "--run-time", "12", "--open-rate", "10", "--open-seconds", "12")
-    found = load(tmp_path, strict, *QUICK, *flags, "V1User")
+    user = ("--users", "1", "--pause-seconds", "0", "--most-requests", "100000", "--run-time", "12")
+    opened = ("--open-rate", "10", "--open-seconds", "12")
+    found = load(tmp_path, strict, *QUICK, "--host", faulty, "--host-header", "stalling", *user, *opened, "V1User")
     assert found.code == 1, found.output
     missed = found.missed()
     assert "open loop: p95" in missed
