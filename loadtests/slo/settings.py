@@ -86,6 +86,9 @@ class Settings:
         if (settings.pause_seconds or 0) < 0:
             message = f"--pause-seconds: expected at least 0, got {settings.pause_seconds}"
             raise SettingsError(message)
+        if settings.open_rate * settings.open_seconds > settings.most_requests:
+            message = f"--open-rate: for {settings.open_seconds} s, these are more requests than --most-requests"
+            raise SettingsError(message)
         if (options.num_users or 0) > MOST_USERS:
             message = f"--users: expected at most {MOST_USERS}, got {options.num_users}"
             raise SettingsError(message)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ import yaml
 
 from model.bundle import Bundle
 from model.demo import free_port
+from serving.rpc import load_messages
 from tests.processes import Process, Server, run
 
 LOCUST = ("locust", "-f", "loadtests/locustfile.py")
@@ -147,6 +149,35 @@ def test_a_fault_is_an_exit_code_and_a_sentence(outcomes: dict[str, Future[Outco
     told = found.missed() + json.dumps(found.report["failures"])
     assert any(words in told for words in FAULTS[fault]), found.output
     assert "**Missed**" in (found.folder / "summary.md").read_text()
+
+
+def test_grpc_users_wait_for_their_answers_at_the_same_time(values: Path, tmp_path: Path) -> None:
+    """One after another, a hundred answers would take longer than the run."""
+    pb: Any = load_messages()
+    outputs = [
+        pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
+        for name, datatype, shape in (("labels", "INT64", [1]), ("probabilities", "FP32", [1, 10]))
+    ]
+    contents = [np.array([3]).tobytes(), np.eye(10, dtype=np.float32)[3].tobytes()]
+    answer = pb.ModelInferResponse(outputs=outputs, raw_output_contents=contents).SerializeToString()
+
+    def infer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        time.sleep(1)
+        context.set_trailing_metadata((("x-model-version", "1"),))
+        return bytes(answer)
+
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
+    server = grpc.server(ThreadPoolExecutor(32))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    flags = ("--users", "20", "--run-time", "60", "--most-requests", "100", "--grpc-host", address, "GrpcUser")
+    found = load(tmp_path, values, *QUICK, *flags)
+    server.stop(None).wait()
+    assert found.report["kinds"]["gRPC"]["requests"] >= 100, found.output
+    # It always says three.
+    assert found.code == 1
+    assert "gRPC: accuracy" in found.missed()
 
 
 def test_labels_in_another_order_are_too_few_right_ones(bundle: Bundle, values: Path, tmp_path: Path) -> None:
@@ -295,6 +326,7 @@ def wait_for(path: Path) -> None:
         (("--users", "5000"), "--users: expected at most 1000, got 5000"),
         (("--shape", "knee"), "--run-time: the shape knee has a length of its own"),
         (("--open-rate", "-1"), "--open-rate: expected at least 0, got -1"),
+        (("--open-rate", "1e9", "--open-seconds", "1"), "--open-rate: for 1 s, these are more requests"),
         (("--data-dir", "nowhere"), "nowhere/SHA256SUMS: missing"),
         (("--release", "no-such-release"), "release no-such-release in chiffre: "),
     ],
