@@ -263,7 +263,7 @@ def test_other_shapes(server: Server, values: Path, tmp_path: Path, shape: str) 
 def test_workers_tell_the_master_all_they_saw(server: Server, values: Path, tmp_path: Path) -> None:
     port = str(free_port())
     flags = ("--processes", "2", "--master-port", port, "--master-bind-port", port, "--host", server.url)
-    found = load(tmp_path, values, *QUICK, "--json-file", str(tmp_path / "locust.json"), *flags)
+    found = load(tmp_path, values, *QUICK, "--json-file", str(tmp_path / "locust"), *flags)
     assert found.code == 0, found.output
     counted = sum(count["requests"] for count in found.report["kinds"].values())
     assert counted == sum(entry["num_requests"] for entry in json.loads((tmp_path / "locust.json").read_text()))
@@ -282,11 +282,12 @@ def test_a_run_that_is_stopped_early_does_not_pass(server: Server, values: Path,
 def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server: Server, values: Path, tmp_path: Path) -> None:
     port = free_port()
     page = f"http://127.0.0.1:{port}"
-    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values), "--open-seconds", "0")
-    with Process(*LOCUST, *flags, "--host", server.url) as locust, httpx.Client(base_url=page, timeout=20) as client:
+    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values))
+    ends = ("--open-seconds", "0", "--most-requests", "300")
+    with Process(*LOCUST, *flags, *ends, "--host", server.url) as locust, httpx.Client(base_url=page, timeout=20) as client:
         locust.wait_for("Starting web interface")
         locust_is_up(client)
-        form = {"user_count": "5", "spawn_rate": "5", "host": server.url, "run_time": "2s"}
+        form = {"user_count": "5", "spawn_rate": "5", "host": server.url, "run_time": "60s"}
         assert client.post("/swarm", data=form).json()["success"]
         wait_for(tmp_path / "report.json")
         assert json.loads((tmp_path / "report.json").read_text())["held"] is True
