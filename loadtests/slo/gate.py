@@ -127,7 +127,7 @@ class Gate:
 
     def _check_open_loop(self, spans: tuple[Span, ...]) -> OpenCheck | None:
         settings = self._course.settings
-        rate = settings.open_rate or _OPEN_SHARE * max(span.rate(self._tally) for span in spans)
+        rate = settings.open_rate or _OPEN_SHARE * max((span.rate(self._tally) for span in spans), default=0.0)
         if not settings.open_seconds or not rate:
             return None
         logger.info("open loop: %.0f requests/s for %d s", rate, settings.open_seconds)
@@ -153,7 +153,7 @@ class Gate:
             open_check=checked,
             first_answer_seconds=self._first_answer,
             stopped=self._stopped or failure,
-            is_saturated=bool(self._runner.cpu_warning_emitted),
+            is_saturated=bool(self._runner.cpu_warning_emitted or self._runner.worker_cpu_warning_emitted),
         )
         rows = judge(measure(run, self._objectives), self._objectives)
         self._environment.process_exit_code = int(not all(row.held for row in rows))

@@ -158,7 +158,7 @@ def _rows(measured: Measured, objectives: Objectives) -> Iterator[Row]:
 
 def _of_kind(kind: str, count: Count, all_of_it: Count, objectives: Objectives) -> Iterator[Row]:
     low, high = all_of_it.accuracy_interval
-    interval = f"{all_of_it.accuracy:.2%} of {all_of_it.images:,} right, 99 % interval {low:.2%} to {high:.2%}"
+    share = f"{all_of_it.accuracy:.2%} of {all_of_it.images:,} right" if all_of_it.images else "no labels"
     yield Row(who=kind, objective="failed requests", measured=count.failed_share, allowed=objectives.error_rate, unit="%")
     yield Row(who=kind, objective="wrong answers", measured=all_of_it.wrong, allowed=0)
     # Significantly too low is what fails.
@@ -169,7 +169,7 @@ def _of_kind(kind: str, count: Count, all_of_it: Count, objectives: Objectives) 
         allowed=objectives.least_accuracy,
         unit="%",
         least=True,
-        note=interval,
+        note=f"{share}, 99 % interval {low:.2%} to {high:.2%}",
     )
     yield Row(who=kind, objective="p95", measured=count.quantile_ms(0.95), allowed=objectives.p95_ms, unit="ms")
     yield Row(who=kind, objective="p99", measured=count.quantile_ms(0.99), allowed=objectives.p99_ms, unit="ms")

@@ -95,6 +95,8 @@ def _work(environment: Environment) -> None:
         data: dict[str, Any] = {}
         report(data)
         runner.send_message(_MESSAGE, data[_MESSAGE])
+        # All users have ended; otherwise Locust would wait that long once more, and the process outlive the master's.
+        environment.stop_timeout = 0
 
     events.report_to_master.add_listener(report)
     events.test_stop.add_listener(finish)

@@ -21,12 +21,12 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--host-header", {"default": "", "help": "Name of the service, where --host is a gateway that goes by names."}),
     ("--model-name", {"default": "digits", "help": "Name of the model."}),
     ("--model-version", {"default": "", "help": "The version that has to answer; any one by default."}),
-    ("--values", {"type": Path, "default": Path("helm/chiffre/values.yaml"), "help": "Values of the chart, whose slo and "
+    ("--values", {"default": "helm/chiffre/values.yaml", "help": "Values of the chart, whose slo and "
      "test.leastAccuracy are the objectives."}),
     ("--release", {"default": "", "help": "Take the values from this release, by helm, instead."}),
     ("--namespace", {"default": "chiffre", "help": "Its namespace."}),
-    ("--data-dir", {"type": Path, "default": Path("data/mnist"), "help": "Folder with the MNIST files."}),
-    ("--output", {"type": Path, "default": Path("build/load"), "help": "Folder of the reports."}),
+    ("--data-dir", {"default": "data/mnist", "help": "Folder with the MNIST files."}),
+    ("--output", {"default": "build/load", "help": "Folder of the reports."}),
     ("--step-seconds", {"type": int, "default": 10, "help": "How long a step of a shape lasts."}),
     ("--idle-seconds", {"type": int, "default": 0, "help": "How long the shape zero waits first, for pods to go."}),
     ("--pause-seconds", {"type": float, "default": None, "help": "A user's pause between an answer and the next request; 0 for "
@@ -70,7 +70,10 @@ class Settings:
     @classmethod
     def read(cls, options: argparse.Namespace) -> Self:
         """From the command line. Raises `SettingsError`."""
-        settings = cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+        given = {field.name: getattr(options, field.name) for field in fields(cls)}
+        # Locust sends its options to workers, which takes plain values.
+        given |= {name: Path(given[name]) for name in ("values", "data_dir", "output")}
+        settings = cls(**given)
         least = {
             "step_seconds": 1,
             "idle_seconds": 0,
@@ -85,6 +88,9 @@ class Settings:
                 raise SettingsError(message)
         if (settings.pause_seconds or 0) < 0:
             message = f"--pause-seconds: expected at least 0, got {settings.pause_seconds}"
+            raise SettingsError(message)
+        if settings.open_rate * settings.open_seconds > settings.most_requests:
+            message = f"--open-rate: for {settings.open_seconds} s, these are more requests than --most-requests"
             raise SettingsError(message)
         if (options.num_users or 0) > MOST_USERS:
             message = f"--users: expected at most {MOST_USERS}, got {options.num_users}"

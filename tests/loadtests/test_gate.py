@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ import yaml
 
 from model.bundle import Bundle
 from model.demo import free_port
+from serving.rpc import load_messages
 from tests.processes import Process, Server, run
 
 LOCUST = ("locust", "-f", "loadtests/locustfile.py")
@@ -34,7 +36,7 @@ QUICK = (
     "0",
 )
 # What a machine with other work keeps; what is tested is slower by far, or wrong.
-VALUES = {
+VALUES: dict[str, dict[str, Any]] = {
     "slo": {"errorRate": 0.001, "latencyMilliseconds": {"p95": 2000, "p99": 5000}, "coldStartSeconds": 5},
     "test": {"leastAccuracy": 0.9},
 }
@@ -149,6 +151,35 @@ def test_a_fault_is_an_exit_code_and_a_sentence(outcomes: dict[str, Future[Outco
     assert "**Missed**" in (found.folder / "summary.md").read_text()
 
 
+def test_grpc_users_wait_for_their_answers_at_the_same_time(values: Path, tmp_path: Path) -> None:
+    """One after another, a hundred answers would take longer than the run."""
+    pb: Any = load_messages()
+    outputs = [
+        pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
+        for name, datatype, shape in (("labels", "INT64", [1]), ("probabilities", "FP32", [1, 10]))
+    ]
+    contents = [np.array([3]).tobytes(), np.eye(10, dtype=np.float32)[3].tobytes()]
+    answer = pb.ModelInferResponse(outputs=outputs, raw_output_contents=contents).SerializeToString()
+
+    def infer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        time.sleep(1)
+        context.set_trailing_metadata((("x-model-version", "1"),))
+        return bytes(answer)
+
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
+    server = grpc.server(ThreadPoolExecutor(32))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    flags = ("--users", "20", "--run-time", "60", "--most-requests", "100", "--grpc-host", address, "GrpcUser")
+    found = load(tmp_path, values, *QUICK, *flags)
+    server.stop(None).wait()
+    assert found.report["kinds"]["gRPC"]["requests"] >= 100, found.output
+    # It always says three.
+    assert found.code == 1
+    assert "gRPC: accuracy" in found.missed()
+
+
 def test_labels_in_another_order_are_too_few_right_ones(bundle: Bundle, values: Path, tmp_path: Path) -> None:
     graph = onnx.load(bundle.onnx_path)
     # The last layer's rows, weights and bias, are the labels.
@@ -196,12 +227,12 @@ def test_a_service_that_dies_in_the_middle_fails(bundle: Bundle, values: Path, t
 
 def test_only_the_open_loop_sees_what_stalls(faulty: str, tmp_path: Path) -> None:
     """Few requests of a user who waits meet a stall; of those that are due anyway, half."""
-    flags = ("--host", faulty, "--host-header", "stalling", "--users", "1", "--pause-seconds", "0")
     strict = tmp_path / "values.yaml"
     slo = {**VALUES["slo"], "latencyMilliseconds": {"p95": 1000, "p99": 10000}}
     strict.write_text(yaml.safe_dump({**VALUES, "slo": slo}))
-    flags = (*flags, "--most-requests", "100000", "--run-time", "12", "--open-rate", "10", "--open-seconds", "12")
-    found = load(tmp_path, strict, *QUICK, *flags, "V1User")
+    user = ("--users", "1", "--pause-seconds", "0", "--most-requests", "100000", "--run-time", "12")
+    opened = ("--open-rate", "10", "--open-seconds", "12")
+    found = load(tmp_path, strict, *QUICK, "--host", faulty, "--host-header", "stalling", *user, *opened, "V1User")
     assert found.code == 1, found.output
     missed = found.missed()
     assert "open loop: p95" in missed
@@ -232,7 +263,7 @@ def test_other_shapes(server: Server, values: Path, tmp_path: Path, shape: str) 
 def test_workers_tell_the_master_all_they_saw(server: Server, values: Path, tmp_path: Path) -> None:
     port = str(free_port())
     flags = ("--processes", "2", "--master-port", port, "--master-bind-port", port, "--host", server.url)
-    found = load(tmp_path, values, *QUICK, "--json-file", str(tmp_path / "locust.json"), *flags)
+    found = load(tmp_path, values, *QUICK, "--json-file", str(tmp_path / "locust"), *flags)
     assert found.code == 0, found.output
     counted = sum(count["requests"] for count in found.report["kinds"].values())
     assert counted == sum(entry["num_requests"] for entry in json.loads((tmp_path / "locust.json").read_text()))
@@ -251,11 +282,12 @@ def test_a_run_that_is_stopped_early_does_not_pass(server: Server, values: Path,
 def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server: Server, values: Path, tmp_path: Path) -> None:
     port = free_port()
     page = f"http://127.0.0.1:{port}"
-    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values), "--open-seconds", "0")
-    with Process(*LOCUST, *flags, "--host", server.url) as locust, httpx.Client(base_url=page, timeout=20) as client:
+    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values))
+    ends = ("--open-seconds", "0", "--most-requests", "300")
+    with Process(*LOCUST, *flags, *ends, "--host", server.url) as locust, httpx.Client(base_url=page, timeout=20) as client:
         locust.wait_for("Starting web interface")
         locust_is_up(client)
-        form = {"user_count": "5", "spawn_rate": "5", "host": server.url, "run_time": "2s"}
+        form = {"user_count": "5", "spawn_rate": "5", "host": server.url, "run_time": "60s"}
         assert client.post("/swarm", data=form).json()["success"]
         wait_for(tmp_path / "report.json")
         assert json.loads((tmp_path / "report.json").read_text())["held"] is True
@@ -295,6 +327,7 @@ def wait_for(path: Path) -> None:
         (("--users", "5000"), "--users: expected at most 1000, got 5000"),
         (("--shape", "knee"), "--run-time: the shape knee has a length of its own"),
         (("--open-rate", "-1"), "--open-rate: expected at least 0, got -1"),
+        (("--open-rate", "1e9", "--open-seconds", "1"), "--open-rate: for 1 s, these are more requests"),
         (("--data-dir", "nowhere"), "nowhere/SHA256SUMS: missing"),
         (("--release", "no-such-release"), "release no-such-release in chiffre: "),
     ],
