@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from rollout import cli
+from rollout import cli, verification
 from rollout.decision import Outcome
 from rollout.edges import edges
 from rollout.errors import RolloutError
@@ -17,6 +17,8 @@ def main() -> int:
     """Run a command, say in one line what the user can mend, and return the exit code."""
     try:
         options = cli.parse(sys.argv[1:])
+        if options.command == "verify":
+            return verification.run(options)
         with edges(options) as at:
             return _CODES[_command(options.command)(options, at)]
     except RolloutError as error:

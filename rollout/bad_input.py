@@ -7,7 +7,7 @@ from rollout.lanes import awake
 from rollout.revision import Arms, Revision
 from rollout.wire import LateError, NoAnswerError
 
-_RECOVER_SECONDS, _POLL_SECONDS = 20.0, 0.5
+_POLL_SECONDS = 0.2
 # So many say enough, and each may have taken a timeout.
 _ENOUGH = 5
 
@@ -28,8 +28,8 @@ async def _check(arms: Arms) -> tuple[str, ...]:
             return challenger.arm().examples
         for case in (grpc_cases if arms.protocol == "grpc" else rest_cases)(arms.model_name):
             lines += [f"{case.name}: {problem}" for problem in [await _problem(challenger, case)] if problem]
-            if not await _is_ready(challenger):
-                lines.append(f"{case.name}: the model was not ready in the {_RECOVER_SECONDS:g} s after it")
+            if not await _is_ready(challenger, arms.request_seconds):
+                lines.append(f"{case.name}: the model was not ready in the {arms.request_seconds:g} s after it")
                 break
             if len(lines) >= _ENOUGH:
                 break
@@ -51,8 +51,8 @@ async def _problem(challenger: Revision, case: Case) -> str:
     return "" if is_right else f"expected it to be {case.expected}, got {reply}"
 
 
-async def _is_ready(challenger: Revision) -> bool:
-    deadline = asyncio.get_running_loop().time() + _RECOVER_SECONDS
+async def _is_ready(challenger: Revision, seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
     while True:
         try:
             reply = await challenger.send(challenger.questions.ready)

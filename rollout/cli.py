@@ -8,8 +8,8 @@
     python -m rollout aa       --release digits --rounds 5           # the champion against itself
     python -m rollout verify   --record FILE --evidence FILE         # a promotion record, offline
 
-Exit codes: 0 promoted, or done; 1 rolled back; 2 held, or paused; 3 the command, release or cluster must be mended first, and nothing
-was changed; 130 and 143 stopped by Ctrl-C and SIGTERM, the release stays where it is.
+Exit codes: 0 promoted, or done; 1 rolled back; 2 held, or paused; 3 the command, release or cluster must be mended first;
+130 and 143 stopped by Ctrl-C and SIGTERM, the release stays where it is.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rollout import verification
 from rollout.decision import Policy
 from rollout.errors import RolloutError
 
@@ -49,13 +50,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add["start"].add_argument("--pause_at", type=int, metavar="PERCENT", help="Stop at this share; the same command goes on.")
     image = "The challenger's image, REPOSITORY:TAG or REPOSITORY@sha256:...; without it the image stays."
     add["start"].add_argument("--image", default="", help=image)
+    for name in ("start", "promote"):
+        key = "cosign's private key for the promotion record; without it keyless, where there is a token for that."
+        add[name].add_argument("--key", default="", help=key)
     add["promote"].add_argument(
         "--force", default="", metavar="REASON", help="Promote without a verdict; the reason is recorded."
     )
     add["rollback"].add_argument("--reason", default="by hand", help="Goes into the release's history.")
     add["aa"].add_argument("--rounds", type=int, default=3, help="How many times.")
     add["status"].add_argument("--json", action="store_true", help="For programs.")
-    _add_verify(commands)
+    verification.add_arguments(commands.add_parser("verify", allow_abbrev=False))
     return parser.parse_args(words)
 
 

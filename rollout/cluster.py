@@ -1,5 +1,6 @@
 """A release as the cluster has it: KServe's InferenceService, Knative's Service and its revisions; and Events beside them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ EventReason = Literal["RolloutStep", "RolloutPromoted", "RolloutRolledBack", "Ro
 _SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _MODE = "serving.kserve.io/deploymentMode"
 _CONTAINER = "kserve-container"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CALL_SECONDS = 20.0
 _MESSAGE_LENGTH = 1000
 _FULL = 100
@@ -119,6 +121,29 @@ class Cluster:
         revision = self._get("serving.knative.dev", "v1", "revisions", created) if created else {}
         return read_view(service, inference, runtime, revision)
 
+    def image_digest(self, release: str) -> str:
+        """The sha256 of the image that the newest revision runs: Knative's, or that of its pods. Raises `RolloutError`."""
+        service = self._get("serving.knative.dev", "v1", "services", f"{release}-predictor")
+        name = service.get("status", {}).get("latestCreatedRevisionName", "")
+        revision = self._get("serving.knative.dev", "v1", "revisions", name)
+        statuses = revision.get("status", {}).get("containerStatuses") or []
+        known = [str(status.get("imageDigest", "")) for status in statuses if status.get("name") == _CONTAINER]
+        # Knative asks no registry about an image that is only on the nodes.
+        pods = self._pods(f"serving.knative.dev/revision={name}")
+        known += [status.image_id for pod in pods for status in pod.status.container_statuses or [] if status.name == _CONTAINER]
+        found = next((match[0] for text in known if (match := _DIGEST.search(text or ""))), "")
+        if not found:
+            message = f"release {release}: neither Knative nor a pod of revision {name} tells the digest of its image"
+            raise RolloutError(message)
+        return found
+
+    def _pods(self, labels: str) -> list[Any]:
+        try:
+            found: list[Any] = self._core.list_namespaced_pod(self.namespace, label_selector=labels).items
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            raise _explained(error, f"pods in namespace {self.namespace}") from None
+        return found
+
     def say(self, release: str, reason: EventReason, message: str) -> None:
         """Write an Event on the InferenceService. Raises `RolloutError`."""
         service = self._get("serving.kserve.io", "v1beta1", "inferenceservices", release)
@@ -201,7 +226,7 @@ def _image(spec: Manifest) -> str:
 def _trouble(revision: Manifest, inference: Manifest) -> str:
     """Knative's word for why a revision is not ready, and KServe's for what its containers said."""
     conditions = revision.get("status", {}).get("conditions", [])
-    ready = next((item for item in conditions if item["type"] == "Ready"), {})
+    ready: Manifest = next((item for item in conditions if item["type"] == "Ready"), {})
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})

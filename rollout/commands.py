@@ -4,7 +4,6 @@ import argparse
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +17,11 @@ from rollout.gathering import Gathering
 from rollout.journey import FULL, Judged, Place, Wish
 from rollout.judgement import Judgement
 from rollout.lease import Lease
+from rollout.promotion import Recorder
 from rollout.report import say
 from rollout.story import Story
 from rollout.users import Users
+from rollout.versions import Version
 
 _CONNECT_SECONDS = 10.0
 _ALARMS = "alarms.json"
@@ -45,12 +46,12 @@ def start(options: argparse.Namespace, at: Edges) -> Outcome:
     """Begin a roll-out, or go on with it."""
     _reach(options.gateway)
     place = at.locator.locate()
-    _find(at, place.model, options.model_version)
+    version = _find(at, place.model, options.model_version)
     if options.image:
         values.read_image(options.image)
     wish = _wish(version=options.model_version, image=options.image, steps=options.steps, pause_at=options.pause_at)
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
-        return _conductor(options, at, place, wish, lease.verify).run()
+        return _conductor(options, at, place, wish, lease.verify, version).run()
 
 
 def promote(options: argparse.Namespace, at: Edges) -> Outcome:
@@ -61,9 +62,9 @@ def promote(options: argparse.Namespace, at: Edges) -> Outcome:
     if story.is_over:
         message = f"no roll-out is on: {story}"
         raise RolloutError(message)
-    _find(at, place.model, story.version)
+    version = _find(at, place.model, story.version)
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
-        conductor = _conductor(options, at, place, Wish(version=story.version, steps=(FULL,)), lease.verify)
+        conductor = _conductor(options, at, place, Wish(version=story.version, steps=(FULL,)), lease.verify, version)
         conductor.force = " ".join(options.force.split())
         return conductor.run()
 
@@ -117,23 +118,29 @@ def _story(place: Place) -> Story:
     return place.story
 
 
-def _find(at: Edges, model: str, version: str) -> None:
+def _find(at: Edges, model: str, version: str) -> Version:
     if not at.versions:
         message = "tracking_uri: expected MLflow's address, there or in MLFLOW_TRACKING_URI, got nothing"
         raise RolloutError(message)
     if not version.isdecimal() or version.startswith("0"):
         message = f"model_version: expected a version's number, got {version!r}"
         raise RolloutError(message)
-    at.versions.find(model, version)
+    return at.versions.find(model, version)
 
 
-def _conductor(options: argparse.Namespace, at: Edges, place: Place, wish: Wish, verify: Callable[[], None]) -> Conductor:
+def _conductor(
+    options: argparse.Namespace,
+    at: Edges,
+    place: Place,
+    wish: Wish,
+    verify: Callable[[], None],
+    version: Version | None = None,
+) -> Conductor:
     settings = at.release.values(place.deployed, defaults=True)
     found = policy(options, settings)
     users = Users(at.cluster.api, options.namespace, options.release, at.locator.view, say)
-    witness = Gathering(options.data_dir, found, users, say)
     judgement = Judgement(
-        witness=witness,
+        witness=Gathering(options.data_dir, found, users, say),
         policy=found,
         view=at.locator.view,
         settings=settings,
@@ -144,6 +151,12 @@ def _conductor(options: argparse.Namespace, at: Edges, place: Place, wish: Wish,
         step_seconds=getattr(options, "step_seconds", 0.0),
         say=say,
     )
+    recorder = Recorder(cluster=at.cluster, release=options.release, key=getattr(options, "key", ""), say=say)
+
+    def record(place: Place, story: Story) -> None:
+        if version:
+            recorder.write(judgement.open(place, story), version)
+
     return Conductor(
         locator=at.locator,
         judgement=judgement,
@@ -151,7 +164,7 @@ def _conductor(options: argparse.Namespace, at: Edges, place: Place, wish: Wish,
         aliases=at.names,
         wish=wish,
         verify=verify,
-        record=lambda story: None,
+        record=record,
         say=say,
     )
 

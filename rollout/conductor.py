@@ -1,9 +1,9 @@
 """A roll-out's effects. Where the release is, is read anew before each thing that is done; nothing is remembered but evidence."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rollout import journey, values
 from rollout.cluster import EventReason
@@ -49,7 +49,7 @@ class Conductor:
         aliases: Takes the champion's name.
         wish: What the user wants.
         verify: Called before each change; raises `RolloutError` where this process may be not the only one any more.
-        record: Called with the story of a promotion before the alias moves.
+        record: Called where a promotion has all traffic, before the alias moves.
         say: Takes lines of progress.
         force: Why a promotion needs no verdict; empty where it does.
         sleep: Waits so many seconds.
@@ -61,7 +61,7 @@ class Conductor:
     aliases: Aliases
     wish: Wish
     verify: Callable[[], None]
-    record: Callable[[Story], None]
+    record: Callable[[Place, Story], None]
     say: Callable[[str], None]
     force: str = ""
     sleep: Callable[[float], None] = time.sleep
@@ -132,7 +132,7 @@ class Conductor:
         assert story
         self.verify()
         if story.stage is Stage.PROMOTED:
-            self.record(story)
+            self.record(place, story)
         self.aliases.move_champion(place.model, version)
         self.say(f"version {version} of {place.model} is the champion")
         if story.stage is Stage.PROMOTED and version == self.wish.version:

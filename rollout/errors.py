@@ -2,4 +2,4 @@
 
 
 class RolloutError(Exception):
-    """A command that cannot be carried out, with the reason in one sentence; the cluster is as it was, or as the sentence says."""
+    """A command that cannot be carried out, and why, in one sentence; the cluster is as it was, or as the sentence says."""

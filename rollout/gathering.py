@@ -44,9 +44,8 @@ class Gathering:
             slices[name] = add_pairs(slices.get(name, Pairs()), pairs)
             evidence = _count(evidence, champion, challenger)
         found = slices[GOLDEN]
-        self._say(
-            f"golden images: {found.count:,}, only the champion right on {found.champion_only}, only the challenger on {found.challenger_only}"
-        )
+        only = f"only the champion right on {found.champion_only}, only the challenger on {found.challenger_only}"
+        self._say(f"golden images: {found.count:,}, {only}")
         return replace(evidence, slices=slices)
 
     def load(self, arms: Arms, evidence: Evidence, requests: int) -> Evidence:

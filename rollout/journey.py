@@ -1,14 +1,15 @@
 """The way of a roll-out: from where the cluster is, and what the evidence said there, to the next thing to do. Pure.
 
-Where a roll-out is stands in the cluster alone: each upgrade of the release says in its description what it was for, and its values
-say the rest. So a process that was killed between any two things it did is followed by one that sees what there is, and goes on.
+Where a roll-out is stands in the cluster alone: each upgrade of the release says in its description what it was for, and its
+values say the rest. So a process that was killed between any two things it did is followed by one that sees what there is, and
+goes on.
 
     share 0 -> 5 -> ... -> 100 -> promoted -> alias moved
-      any of these, with a verdict against it -> putting back (share 0, the champion's model) -> rolled back (no share)
+      any of these, with a verdict against it -> putting back (share 0 of the champion's model) -> rolled back (no share)
 
-To put back comes in two upgrades. With the first the champion's old revision has all users at once, and a new one of the same model
-starts beside it; only when that is ready does the second let it have them. In one upgrade Knative would give everything to the
-newest revision that is ready, which is the challenger.
+To put back comes in two upgrades. With the first the champion's old revision has all users at once, and a new one of the same
+model starts beside it; only when that is ready does the second let it have them. In one upgrade Knative would give everything to
+the newest revision that is ready, which is the challenger.
 """
 
 from dataclasses import dataclass, replace
@@ -134,13 +135,15 @@ def next_action(place: Place, wish: Wish, judged: Judged | None = None) -> Actio
     story = place.story
     if story is None or story.is_over:
         return _at_rest(place, wish, judged)
-    rolls_back = judged is not None and judged.outcome is Outcome.ROLLBACK
-    if story.version != wish.version or (wish.image not in ("", place.image) and story.stage is not Stage.PUTTING_BACK):
+    is_put_back = story.stage is Stage.PUTTING_BACK
+    if story.version != wish.version or (wish.image not in ("", place.image) and not is_put_back):
         return Refuse(sentence=f"another roll-out is on, of version {story.version} with {place.image}: {story}")
-    if story.stage is Stage.SELF_TEST and not rolls_back:
-        return Refuse(sentence=f"an A/A test is on, which `rollback` ends: {story}")
-    if story.stage is Stage.PUTTING_BACK:
+    if is_put_back:
         return _putting_back(place, story)
+    if judged and judged.outcome is Outcome.ROLLBACK:
+        return Shift(story=replace(story, stage=Stage.PUTTING_BACK, percent=0, note=judged.reason))
+    if story.stage is Stage.SELF_TEST:
+        return Refuse(sentence=f"an A/A test is on, which `rollback` ends: {story}")
     return _at_share(place, story, wish, judged)
 
 
@@ -153,8 +156,6 @@ def _putting_back(place: Place, story: Story) -> Action:
 
 
 def _at_share(place: Place, story: Story, wish: Wish, judged: Judged | None) -> Action:
-    if judged and judged.outcome is Outcome.ROLLBACK:
-        return Shift(story=replace(story, stage=Stage.PUTTING_BACK, percent=0, note=judged.reason))
     if judged and judged.percent == story.percent:
         if judged.outcome is Outcome.INCONCLUSIVE:
             return End(outcome=Outcome.INCONCLUSIVE, sentence=f"held at {story.percent} %: {judged.reason}")
@@ -184,19 +185,23 @@ def _at_rest(place: Place, wish: Wish, judged: Judged | None) -> Action:
     if not place.is_settled:
         what = f"all traffic to go to version {place.version}"
         return Refuse(sentence=f"waited for {what}: {place.trouble}") if place.trouble else Await(what=what)
-    rolls_back = judged is not None and judged.outcome is Outcome.ROLLBACK
-    if story and story.stage is Stage.ROLLED_BACK and rolls_back:
-        if place.alias == story.version != place.version:
-            return MoveAlias(version=place.version)
-        return End(outcome=Outcome.ROLLBACK, sentence=f"version {place.version} has all traffic: {story.note}")
+    if judged and judged.outcome is Outcome.ROLLBACK and story:
+        return _rolling_back(place, story, judged)
     if story and story.stage is Stage.PROMOTED and story.version == place.version:
-        if rolls_back:
-            return Shift(story=replace(story, stage=Stage.PUTTING_BACK, note=judged.reason if judged else ""))
         if place.alias != story.version:
             return MoveAlias(version=story.version)
         if judged and story.version == wish.version:
             return End(outcome=Outcome.PROMOTE, sentence=f"version {story.version} has all traffic, and is the champion")
     return _set_out(place, wish)
+
+
+def _rolling_back(place: Place, story: Story, judged: Judged) -> Action:
+    """From a promotion, or at the end of the way back."""
+    if story.stage is Stage.PROMOTED and story.version == place.version:
+        return Shift(story=replace(story, stage=Stage.PUTTING_BACK, note=judged.reason))
+    if place.alias == story.version != place.version:
+        return MoveAlias(version=place.version)
+    return End(outcome=Outcome.ROLLBACK, sentence=f"version {place.version} has all traffic: {story.note or judged.reason}")
 
 
 def _set_out(place: Place, wish: Wish) -> Action:

@@ -12,8 +12,6 @@ from rollout.wire import NoAnswerError
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
-# From zero pods, by a node that may have to fetch the image first.
-WAKE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _LANES = 4
 _BLOCK = 10
@@ -25,7 +23,7 @@ def say_nothing(done: int, total: int) -> None:
 
 
 @asynccontextmanager
-async def awake(arms: Arms, *sides: Side, wake_seconds: float = WAKE_SECONDS) -> AsyncIterator[list[Revision]]:
+async def awake(arms: Arms, *sides: Side) -> AsyncIterator[list[Revision]]:
     """The revisions of ``sides`` once they are ready; they may be at zero pods before.
 
     A challenger that does not get ready has failed a request, and `Revision.is_asleep`. Raises `ProbeError` for a champion that
@@ -33,7 +31,7 @@ async def awake(arms: Arms, *sides: Side, wake_seconds: float = WAKE_SECONDS) ->
     """
     revisions = [Revision(arms, side) for side in sides]
     try:
-        await run(lambda revision: _wake(revision, wake_seconds), revisions)
+        await run(lambda revision: _wake(revision, arms.wake_seconds), revisions)
         yield revisions
     finally:
         for revision in revisions:

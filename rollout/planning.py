@@ -64,8 +64,8 @@ class Plan:
             f"golden images: {self.images:,.0f} on average for an equal challenger ({by_look}), {self.most_images:,} at most",
             f"requests: {self.requests:,} to each revision, of which none fails",
             f"time: about {self.minutes:.0f} minutes, {self.most_minutes:.0f} at most, and the starts of pods",
-            f"a loss of up to {self.promoted_to_points:.2f} points is promoted, and one of {self.rolled_back_from_points:.2f} points "
-            "or more rolled back, with 90 %; what lies between may be held",
+            f"with 90 %: a loss of up to {self.promoted_to_points:.2f} points is promoted",
+            f"with 90 %: a loss of {self.rolled_back_from_points:.2f} points or more is rolled back; others may be held",
         ]
 
 

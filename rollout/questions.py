@@ -9,13 +9,14 @@ from google.protobuf.message import DecodeError
 
 from model.bundle import LABELS, Floats, Labels
 from rollout.wire import Reply, Request
+from serving import shadow, tensors
 from serving.rpc import load_messages
 
 ProtocolName = Literal["rest", "grpc"]
 
 # Who sends a request with it asks that it is not kept as a sample of live ones.
-MARK = {"x-shadow": "1"}
-LENGTH = "inference-header-content-length"
+MARK = {shadow.MARK: "1"}
+LENGTH = tensors.HEADER_LENGTH
 SERVICE = "/inference.GRPCInferenceService"
 _TOLERANCE = 1e-3
 _DTYPES: dict[str, np.dtype[Any]] = {"labels": np.dtype("<i8"), "probabilities": np.dtype("<f4")}

@@ -10,7 +10,6 @@ from rollout.evidence import Arm
 from rollout.questions import ProtocolName, questions
 from rollout.wire import NoAnswerError, Reply, Request, Rest, Rpc, UnreachableError, Wire
 
-REQUEST_SECONDS = 10.0
 # So many say enough: what else would be asked is not, and what hangs is not waited for any longer.
 ENOUGH_FAILURES = 25
 
@@ -45,6 +44,8 @@ class Arms:
         champion_version: What its answers must say in ``x-model-version``.
         challenger_version: What its answers must say.
         protocol: What the service speaks.
+        wake_seconds: How long they may take to be ready, from zero pods, on a node that may have to fetch the image first.
+        request_seconds: How long an answer may take.
     """
 
     gateway: str
@@ -54,6 +55,8 @@ class Arms:
     champion_version: str
     challenger_version: str
     protocol: ProtocolName = "rest"
+    wake_seconds: float = 60.0
+    request_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the field that is no address."""
@@ -82,7 +85,7 @@ class Revision:
     def __init__(self, arms: Arms, side: Side) -> None:
         host = arms.host(side)
         self._wire: Wire = (Rpc if arms.protocol == "grpc" else Rest)(arms.gateway or f"http://{host}", host)
-        self._has_gateway, self._version = bool(arms.gateway), arms.version(side)
+        self._arms, self._version = arms, arms.version(side)
         self.side, self.name, self.is_asleep = side, f"the {side} at {host}", False
         self.questions = questions(arms.protocol, arms.model_name)
         self.requests = self.failed = 0
@@ -105,12 +108,12 @@ class Revision:
             self._examples.append(line)
         return FailedError(line)
 
-    async def send(self, request: Request, timeout_seconds: float = REQUEST_SECONDS) -> Reply:
+    async def send(self, request: Request) -> Reply:
         """The answer, whatever it is; not counted. Raises `NoAnswerError`, and `ProbeError` without a gateway or lineage."""
         try:
-            reply = await self._wire.ask(request, timeout_seconds)
+            reply = await self._wire.ask(request, self._arms.request_seconds)
         except UnreachableError as error:
-            if self._has_gateway:
+            if self._arms.gateway:
                 message = f"the gateway is not reachable: {error}"
                 raise ProbeError(message) from error
             raise

@@ -24,9 +24,9 @@ from rollout.lanes import awake, run
 from rollout.questions import MARK, GrpcQuestions
 from rollout.revision import Arms, FailedError, Revision
 from rollout.wire import Request
+from serving.shadow import PATH
 
 PORT = 8082
-_PATH = "/samples"
 _POD_SECONDS = 15.0
 # What a pod of many processes shows at most is far below.
 _MAX_BYTES = 64 * 1024 * 1024
@@ -68,7 +68,7 @@ def parse(content: bytes, pod: str) -> list[Sample]:
     try:
         return [_sample(one, pod) for one in json.loads(content)["requests"]]
     except (ValueError, LookupError, TypeError, binascii.Error) as error:
-        message = f"pod {pod}: expected a list of requests at {_PATH}, got {content[:80]!r}"
+        message = f"pod {pod}: expected a list of requests at {PATH}, got {content[:80]!r}"
         raise ShadowError(message) from error
 
 
@@ -109,7 +109,7 @@ def _forwarded(core: Any, namespace: str, pod: str, port: int) -> bytes:
     try:
         connection.sock = forward.socket(port)
         connection.sock.settimeout(_POD_SECONDS)
-        connection.request("GET", _PATH, headers={"connection": "close"})
+        connection.request("GET", PATH, headers={"connection": "close"})
         reply = connection.getresponse()
         content = reply.read(_MAX_BYTES)
     except (OSError, http.client.HTTPException) as error:
@@ -119,7 +119,7 @@ def _forwarded(core: Any, namespace: str, pod: str, port: int) -> bytes:
         connection.close()
         forward.close()
     if reply.status != http.client.OK:
-        message = f"pod {pod}: expected 200 of {_PATH}, got {reply.status}"
+        message = f"pod {pod}: expected 200 of {PATH}, got {reply.status}"
         raise ShadowError(message)
     return content
 

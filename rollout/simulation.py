@@ -1,8 +1,8 @@
-"""How often the verdict errs: whole roll-outs of challengers that are known, judged by `decide` itself.
+"""How often the verdict errs, and how much it takes: many simulated roll-outs.
 
     python -m rollout.simulation --trials 2000 --output build/simulation
 
-Nothing is asked of any server. The figures go to simulation.json, and to the plots of docs/rollout.md.
+Nothing is asked of any server. The figures go to simulation.json, the plots of docs/rollout.md beside it.
 """
 
 import argparse
@@ -12,154 +12,89 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rollout.decision import Outcome, Policy, decide
-from rollout.evidence import GOLDEN, Arm, Evidence, Pairs
-from rollout.statistics import Array, wilson
+from rollout.decision import Outcome
+from rollout.evidence import GOLDEN
+from rollout.scenarios import Ending, Scenario, roll_out
+from rollout.statistics import wilson
 
-_TRIALS_AT_ONCE = 50
-# Requests of one image to each at the first look, and more at each further one.
-_FIRST_REQUESTS, _MORE_REQUESTS = 3500, 2000
-# Of two trainings of one configuration: how many images only one of them gets right, in %.
-DISCORDANCE_POINTS = {GOLDEN: 1.3, "rotated": 3.5, "noisy": 2.0}
-# Of which images are right for both, the rest are wrong for both; it changes no interval.
-_BOTH_RIGHT = 0.97
+_TRIALS_AT_ONCE = 25
+_PROGRESS_SECONDS = 10.0
 
+# What must hold of the whole verdict: scenario, outcome, and at most or at least which share.
+BARS: tuple[tuple[str, Outcome, str, float], ...] = (
+    ("equal", Outcome.ROLLBACK, "at most", 0.05),
+    ("equal, busy machine", Outcome.ROLLBACK, "at most", 0.05),
+    ("equal, both failing", Outcome.ROLLBACK, "at most", 0.05),
+    ("equal", Outcome.PROMOTE, "at least", 0.9),
+    ("equal, busy machine", Outcome.PROMOTE, "at least", 0.9),
+    ("at the margin", Outcome.PROMOTE, "at most", 0.05),
+    ("1 point beyond the margin", Outcome.PROMOTE, "at most", 0.05),
+    ("at a slice's margin", Outcome.PROMOTE, "at most", 0.05),
+    ("at the margin of latency", Outcome.PROMOTE, "at most", 0.05),
+    ("at the margin of errors", Outcome.PROMOTE, "at most", 0.05),
+    ("1.5 points worse", Outcome.ROLLBACK, "at least", 0.9),
+    ("50 ms slower", Outcome.ROLLBACK, "at least", 0.9),
+    ("failing 2 %", Outcome.ROLLBACK, "at least", 0.9),
+)
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """A challenger beside its champion, as nobody but a simulation knows them.
-
-    Args:
-        name: What it is.
-        difference_points: Challenger's accuracy minus the champion's by slice; 0 for one that is not named.
-        ratio: Its latencies are so many times the champion's,
-        more_ms: and so many milliseconds more.
-        median_ms: The champion's latency in quiet times.
-        failing: Share of requests that fail, of the challenger;
-        champion_failing: of the champion.
-        looks: Of the policy, where not its own.
-    """
-
-    name: str
-    difference_points: Mapping[str, float] | None = None
-    ratio: float = 1.0
-    more_ms: float = 0.0
-    median_ms: float = 5.0
-    failing: float = 0.0
-    champion_failing: float = 0.0
-    looks: tuple[int, ...] = Policy().looks
-
-    @property
-    def policy(self) -> Policy:
-        """The one it is judged by."""
-        return Policy(looks=self.looks)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What was said of it, after how many golden images and requests of one image."""
-
-    outcome: Outcome
-    reason: str
-    images: int
-    requests: int
-
-
-def roll_out(scenario: Scenario, generator: np.random.Generator) -> Ending:
-    """One roll-out: gather, judge, and go on until something is said."""
-    policy, evidence = scenario.policy, Evidence()
-    for look, images in enumerate(policy.looks):
-        requests = _FIRST_REQUESTS + look * _MORE_REQUESTS
-        evidence = _gather(scenario, evidence, images, requests, generator)
-        verdict = decide(evidence, policy, look=look)
-        if verdict.outcome != Outcome.INCONCLUSIVE:
-            break
-    return Ending(outcome=verdict.outcome, reason=verdict.reason, images=images, requests=requests)
-
-
-def _gather(scenario: Scenario, evidence: Evidence, images: int, requests: int, generator: np.random.Generator) -> Evidence:
-    """The same with as many images and requests in all. What is new continues what there was."""
-    slices = {
-        name: _more_pairs(evidence.slices.get(name, Pairs()), images, discordance, scenario, name, generator)
-        for name, discordance in DISCORDANCE_POINTS.items()
-    }
-    both = latencies(requests - evidence.champion.requests, generator) * scenario.median_ms
-    champion = _more_answers(evidence.champion, both[0], scenario.champion_failing, generator)
-    challenger = _more_answers(evidence.challenger, both[1] * scenario.ratio + scenario.more_ms, scenario.failing, generator)
-    return Evidence(slices=slices, champion=champion, challenger=challenger)
-
-
-def _more_pairs(
-    pairs: Pairs, images: int, discordance: float, scenario: Scenario, name: str, generator: np.random.Generator
-) -> Pairs:
-    """Who is worse differs the more from the champion: each point of difference adds one of discordance."""
-    difference = (scenario.difference_points or {}).get(name, 0.0)
-    gained, lost = ((discordance + abs(difference) + sign * difference) / 200 for sign in (1, -1))
-    both = 1 - gained - lost
-    drawn = generator.multinomial(images - pairs.count, [gained, lost, both * _BOTH_RIGHT, both * (1 - _BOTH_RIGHT)])
-    return Pairs(
-        challenger_only=pairs.challenger_only + int(drawn[0]),
-        champion_only=pairs.champion_only + int(drawn[1]),
-        both_right=pairs.both_right + int(drawn[2]),
-        both_wrong=pairs.both_wrong + int(drawn[3]),
-        differing=pairs.differing + int(drawn[0] + drawn[1]),
-    )
-
-
-def _more_answers(arm: Arm, milliseconds: Array, failing: float, generator: np.random.Generator) -> Arm:
-    fails = generator.random(len(milliseconds)) < failing
-    return replace(
-        arm,
-        latencies_ms=(*arm.latencies_ms, *milliseconds[~fails].tolist()),
-        requests=arm.requests + len(fails),
-        failed=arm.failed + int(fails.sum()),
-    )
-
-
-def latencies(count: int, generator: np.random.Generator) -> Array:
-    """Latencies (2, count) of two equal revisions asked in turns, the median of quiet times being 1.
-
-    A busy machine: its speed drifts over hundreds of requests, and an eighth of the time it is held up for some 60 of them, for
-    both alike; 1 request in 200 meets something of its own, such as a garbage collection.
-    """
-    starts, ends = generator.geometric(1 / 420, count), generator.geometric(1 / 60, count)
-    edges = np.stack([starts, ends], axis=1).cumsum()
-    busy = np.searchsorted(edges, np.arange(count), side="right") % 2 == 1
-    steps = generator.normal(scale=0.15 * np.sqrt(1 - 0.99**2), size=count)
-    drift = _autoregressive(steps, 0.99)
-    own = generator.normal(scale=0.3, size=(2, count))
-    slow = np.where(generator.random((2, count)) < 1 / 200, 6.0, 0.0)
-    lasting: Array = np.exp(own + drift + np.where(busy, 1.2, 0.0)) + slow
-    return lasting
-
-
-def _autoregressive(steps: Array, memory: float) -> Array:
-    """Each value is ``memory`` times the one before and a step; ``steps`` (n,)."""
-    values, value = np.empty_like(steps), 0.0
-    for index, step in enumerate(steps.tolist()):
-        value = memory * value + step
-        values[index] = value
-    return values
+# A single challenger each, whose slices are equal where nothing else is said: they neither help to find it out nor hinder.
+NAMED = (
+    Scenario(name="equal"),
+    Scenario(name="equal, busy machine", median_ms=40),
+    Scenario(name="equal, both failing", failing=0.002, champion_failing=0.002),
+    Scenario(name="at the margin", difference_points={GOLDEN: -1.0}),
+    Scenario(name="1 point beyond the margin", difference_points={GOLDEN: -2.0}),
+    Scenario(name="at a slice's margin", difference_points={"rotated": -2.0}),
+    Scenario(name="at the margin of latency", median_ms=40, ratio=1.25),
+    Scenario(name="at the margin of errors", failing=0.001),
+    Scenario(name="1.5 points worse", difference_points={GOLDEN: -1.5}),
+    Scenario(name="50 ms slower", more_ms=50),
+    Scenario(name="failing 2 %", failing=0.02),
+)
+_DIFFERENCES = (-2.0, -1.75, -1.5, -1.25, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5)
+_FAILING = (0.0, 0.0003, 0.001, 0.002, 0.003, 0.005, 0.01, 0.03)
+_MORE_MS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
+# Each is one challenger after the other; its key is what changes.
+CURVES: dict[str, dict[float, Scenario]] = {
+    "difference": {x: Scenario(name=f"difference {x}", difference_points={GOLDEN: x}) for x in _DIFFERENCES},
+    "fixed size": {x: Scenario(name=f"fixed {x}", difference_points={GOLDEN: x}, looks=(5000,)) for x in _DIFFERENCES},
+    "failing": {x: Scenario(name=f"failing {x}", failing=x) for x in _FAILING},
+    "slower": {x: Scenario(name=f"slower {x}", more_ms=x) for x in _MORE_MS},
+}
 
 
 def run(scenario: Scenario, trials: range, seed: int) -> list[Ending]:
-    """Each trial has a generator of its own, so that its ending is the same among others."""
+    """Each trial has a generator of its own, so that it ends the same among others."""
     key = zlib.crc32(scenario.name.encode())
     return [roll_out(scenario, np.random.default_rng((seed, key, trial))) for trial in trials]
 
 
+def simulate(scenarios: Sequence[Scenario], trials: int, seed: int) -> dict[str, list[Ending]]:
+    """``trials`` of each by its name, on all processors."""
+    endings: dict[str, list[Ending]] = {scenario.name: [] for scenario in scenarios}
+    parts = [range(start, min(start + _TRIALS_AT_ONCE, trials)) for start in range(0, trials, _TRIALS_AT_ONCE)]
+    shown = started = time.monotonic()
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        jobs = {pool.submit(run, scenario, part, seed): scenario.name for scenario in scenarios for part in parts}
+        for done, job in enumerate(as_completed(jobs), 1):
+            endings[jobs[job]] += job.result()
+            if time.monotonic() - shown > _PROGRESS_SECONDS or done == len(jobs):
+                shown = time.monotonic()
+                print(f"{100 * done / len(jobs):.0f} % after {shown - started:.0f} s", file=sys.stderr)
+    return endings
+
+
 def summarise(endings: list[Ending]) -> dict[str, Any]:
     """Shares with their 95 % intervals, and means."""
-    count = len(endings)
-    outcomes = Counter(ending.outcome for ending in endings)
+    count, outcomes = len(endings), Counter(ending.outcome for ending in endings)
     return {
         "trials": count,
         "outcomes": {str(outcome): asdict(wilson(outcomes[outcome], count, alpha=0.05)) for outcome in Outcome},
@@ -167,3 +102,54 @@ def summarise(endings: list[Ending]) -> dict[str, Any]:
         "images": float(np.mean([ending.images for ending in endings])),
         "requests": float(np.mean([ending.requests for ending in endings])),
     }
+
+
+def missed(named: dict[str, Any]) -> list[str]:
+    """The bars that surely do not hold, given the simulation's own error."""
+    lines = []
+    for name, outcome, sense, bar in BARS:
+        share = named[name]["outcomes"][outcome]
+        if share["low"] > bar if sense == "at most" else share["high"] < bar:
+            lines.append(f"{name}: {outcome} {100 * share['estimate']:.1f} %, expected {sense} {100 * bar:g} %")
+    return lines
+
+
+def table(named: dict[str, Any]) -> list[str]:
+    """The named scenarios in Markdown."""
+    rows = ["| challenger | promoted | rolled back | held | golden images |", "|---|---:|---:|---:|---:|"]
+    for name, found in named.items():
+        shares = (found["outcomes"][outcome] for outcome in Outcome)
+        cells = " | ".join(
+            f"{100 * share['estimate']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})" for share in shares
+        )
+        rows.append(f"| {name} | {cells} | {found['images']:,.0f} |")
+    return rows
+
+
+def main() -> int:
+    """Simulate, write, and hold the figures against the bars."""
+    parser = argparse.ArgumentParser(description="Simulate whole roll-outs.")
+    parser.add_argument("--trials", type=int, default=2000, help="Roll-outs of each named challenger; a quarter for the plots'.")
+    parser.add_argument("--seed", type=int, default=28, help="Of all that is drawn.")
+    parser.add_argument("--output", type=Path, default=Path("build/simulation"), help="Directory of the figures and plots.")
+    arguments = parser.parse_args()
+    if arguments.trials < 4:
+        parser.error(f"trials: expected 4 or more, got {arguments.trials}")
+    named = {name: summarise(found) for name, found in simulate(NAMED, arguments.trials, arguments.seed).items()}
+    steps = [scenario for curve in CURVES.values() for scenario in curve.values()]
+    found = simulate(steps, arguments.trials // 4, arguments.seed)
+    curves = {
+        name: [{"x": x, **summarise(found[scenario.name])} for x, scenario in curve.items()] for name, curve in CURVES.items()
+    }
+    from rollout import plots  # noqa: PLC0415 -- matplotlib is for this alone
+
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    content = {"seed": arguments.seed, "named": named, "curves": curves}
+    Path(arguments.output, "simulation.json").write_text(json.dumps(content, indent=1) + "\n")
+    plots.draw(curves, arguments.output)
+    print("\n".join([*table(named), *missed(named)]))
+    return 1 if missed(named) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,6 @@ _QUANTILE = 0.95
 # A ratio needs more than nothing.
 _LEAST_MS = 1e-3
 _TINY = 1e-300
-_TOP = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,24 +159,26 @@ def tails(champion: Array, challenger: Array, *, resamples: int = 2000, seed: in
     blocks = math.isqrt(len(champion))
     length = len(champion) // blocks
     drawn = np.random.default_rng(seed).integers(blocks, size=(resamples, blocks)) + blocks * np.arange(resamples)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=resamples * blocks).reshape(resamples, blocks)
-    times = np.concatenate([np.ones((1, blocks), int), times]).astype(np.float32)
+    counts = np.bincount(drawn.ravel(), minlength=resamples * blocks).reshape(resamples, blocks)
+    times = np.concatenate([np.ones((1, blocks)), counts]).astype(np.float32)
     first, second = (
         _weighted_tail(np.maximum(series[-blocks * length :], _LEAST_MS), times) for series in (champion, challenger)
     )
     return Tails(champion=float(first[0]), challenger=float(second[0]), champions=first[1:], challengers=second[1:])
 
 
-def _weighted_tail(values: Array, times: Floats, top: float = _TOP) -> Array:
+def _weighted_tail(values: Array, times: Floats) -> Array:
     """The 95th percentile of ``values`` (n,) when their blocks count ``times`` (resamples, blocks) each: (resamples,).
 
-    What is counted from the largest downwards mostly needs the ``top`` of them only. Counts are small enough to be exact.
+    Counted from the largest value downwards, by halving. The counts are small enough to be exact.
     """
     count, blocks = len(values), times.shape[1]
-    largest = np.argsort(-values, kind="stable")[: math.ceil(count * top)]
-    of_block = np.arange(blocks)[:, None] == largest // (count // blocks)
-    over = times @ of_block.cumsum(axis=1, dtype=np.float32) > count * (1 - _QUANTILE)
-    if not over[:, -1].all():
-        return _weighted_tail(values, times, top=1.0)
-    tail: Array = values[largest[over.argmax(axis=1)]]
+    largest = np.argsort(-values, kind="stable")
+    of_blocks = (largest[:, None] // (count // blocks) == np.arange(blocks)).cumsum(axis=0, dtype=np.float32)
+    low, high = np.zeros(len(times), int), np.full(len(times), count - 1)
+    for _ in range(count.bit_length()):
+        middle = (low + high) // 2
+        over = np.einsum("rb,rb->r", times, of_blocks[middle]) > count * (1 - _QUANTILE)
+        low, high = np.where(over, low, middle + 1), np.where(over, middle, high)
+    tail: Array = values[largest[high]]
     return tail

@@ -1,7 +1,7 @@
 """What a roll-out writes into the release's history, one line an upgrade, and reads again. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -55,15 +55,17 @@ class Story:
         if not (found := _DESCRIPTION.fullmatch(description)):
             return None
         version, what, champion, baseline = found.groups()
-        common = {"version": version, "champion": champion}
+        told = replace(_NOTHING, version=version, champion=champion, baseline=int(baseline))
         if share := _SHARE.fullmatch(what):
-            stage = Stage.PAUSED if share[2] else Stage.SHARE
-            return cls(**common, baseline=int(baseline), stage=stage, percent=int(share[1]))
+            return replace(told, stage=Stage.PAUSED if share[2] else Stage.SHARE, percent=int(share[1]))
         if noted := _NOTED.fullmatch(what):
-            return cls(**common, baseline=int(baseline), stage=Stage(noted[1]), note=noted[2] or "")
+            return replace(told, stage=Stage(noted[1]), note=noted[2] or "")
         return None
 
     @property
     def is_over(self) -> bool:
         """Whether no share is left."""
         return self.stage in _OVER
+
+
+_NOTHING = Story(version="", champion="", baseline=0, stage=Stage.SHARE)

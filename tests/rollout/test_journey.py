@@ -117,12 +117,12 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_it_had_not_been(
 
     def start(world: World) -> Outcome:
         directory = tmp_path if keeps_directory else tmp_path / str(next(directories))
-        try:
-            return process(world, directory, WISH, fault=fault).run()
-        except RolloutError as error:
+        if world.alias == "7":
             # All was done but the last Event.
-            assert "version 7 is what the release serves already" in str(error)
+            with pytest.raises(RolloutError, match="version 7 is what the release serves already"):
+                process(world, directory, WISH).run()
             return Outcome.PROMOTE
+        return process(world, directory, WISH, fault=fault).run()
 
     killed = 0
     for number, world, outcome in run_killed(start, lambda: world_of(fault)):

@@ -11,7 +11,7 @@ from rollout.cluster import Pods, View
 from rollout.conductor import Conductor
 from rollout.decision import Outcome, Policy
 from rollout.evidence import GOLDEN, Arm, Evidence, Pairs
-from rollout.journey import Judged, Wish
+from rollout.journey import Judged, Place, Wish
 from rollout.judgement import Judgement
 from rollout.location import Locator
 from rollout.probe import Arms
@@ -262,7 +262,7 @@ def process(
     *,
     fault: str = "",
     at: str = "0",
-    record: Callable[[Story], None] = lambda _: None,
+    record: Callable[[Place, Story], None] = lambda *_: None,
     said: list[str] | None = None,
 ) -> Conductor:
     """A process that has just started."""
