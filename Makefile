@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e drill fuzz bench values image platform sbom clean
+.PHONY: help demo test lint types unit e2e drill fuzz bench load values image platform sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
 
+load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
+	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary $(ARGS)
+
 values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
 	$(BIN)/python helm/document.py
 
@@ -75,8 +78,10 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG ?= $(VERSION)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 
-image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); BUILD_FLAGS=... goes to docker or buildah
-	for target in serve train; do \
+IMAGES ?= serve train
+
+image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); IMAGES=load for the load tests'; BUILD_FLAGS=... for docker or buildah
+	for target in $(IMAGES); do \
 		$(BUILD) $(BUILD_CACHE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
 	done
 
