@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from model.registry import MODEL_NAME
 from tests.e2e.cluster import CHART, NAMESPACE, SOURCE, Cluster
 from tests.e2e.training import Registry
-from tests.processes import Process
+from tests.processes import Process, run
 from tests.tools import BIN
 
 RELEASE = "drill"
@@ -85,6 +85,13 @@ class Release:
         values = json.loads(self.cluster.helm("get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json"))
         assert values.get("canary", {}).get("percent") is None, values
         assert self.champion() == version
+
+    def verify_record(self, version: str, output: Path) -> None:
+        """Raise AssertionError unless the record of a promotion is borne out by its evidence, and is of ``version``."""
+        digest = self.registry.version(int(version)).tags["bundle_digest"]
+        of = ("--release", RELEASE, "--namespace", NAMESPACE, "--model-version", version, "--bundle_digest", digest)
+        code, said = run("rollout", "verify", "--record", str(output / "record.json"), *of)
+        assert code == 0, said
 
     def champion(self) -> str | None:
         """The version that the registry calls so."""

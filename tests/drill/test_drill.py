@@ -63,6 +63,7 @@ class Drill:
         """Begin a roll-out and see it end with ``code``; one that is killed at a share of the traffic is begun again."""
         output, sent, failed, begun = OUTPUT / name, self.load.sent, len(self.load.failures), datetime.now(UTC)
         self.load.phase = name
+        output.mkdir(exist_ok=True)
         if kill_at is not None:
             with self._start(name) as process:
                 self.release.await_share(self.versions[name], kill_at, process)
@@ -150,6 +151,7 @@ def test_one_that_is_as_good_or_better_is_promoted(name: Name, kill_at: int | No
     assert verdict.outcome == "PROMOTE"
     assert verdict.reason in GOOD
     drill.release.verify_alone(drill.versions[name])
+    drill.release.verify_record(drill.versions[name], OUTPUT / name)
     drill.champion = name
     time.sleep(SETTLE_SECONDS)
     drill.expect_only(name)
