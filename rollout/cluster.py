@@ -47,7 +47,7 @@ class View:
         wanted: What the newest revision is to be.
         newest: What the newest revision is.
         runtime_image: The image that the ServingRuntime names by now.
-        is_observed: Whether Knative has taken notice of the last change.
+        is_observed: Whether Knative has taken notice of the last change, and the ingress of the routes.
         created: The newest revision.
         newest_ready: The newest revision that is ready.
         rolled_out: The one that had all traffic last, as KServe remembers it.
@@ -207,6 +207,7 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
     for target in traffic:
         name = target.get("revisionName", "")
         shares[name] = shares.get(name, 0) + (target.get("percent") or 0)
+    routes = _condition(service, "RoutesReady")
     tagged = {target["tag"]: target for target in traffic if target.get("tag")}
     hosts = {tag: urlsplit(target.get("url", "")).netloc for tag, target in tagged.items()}
     predictor = inference.get("status", {}).get("components", {}).get("predictor", {})
@@ -214,7 +215,7 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
         wanted=_pods(template),
         newest=_pods(revision),
         runtime_image=_image(runtime["spec"]),
-        is_observed=status.get("observedGeneration") == service["metadata"]["generation"],
+        is_observed=status.get("observedGeneration") == service["metadata"]["generation"] and routes.get("status") == "True",
         created=status.get("latestCreatedRevisionName", ""),
         newest_ready=status.get("latestReadyRevisionName", ""),
         rolled_out=predictor.get("latestRolledoutRevision", ""),
@@ -223,6 +224,10 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
         hosts={"": urlsplit(status.get("url", "")).netloc, **hosts},
         trouble=_trouble(revision, inference),
     )
+
+
+def _condition(content: Manifest, kind: str) -> Manifest:
+    return next((item for item in content.get("status", {}).get("conditions", []) if item["type"] == kind), {})
 
 
 def _pods(template: Manifest) -> Pods:
@@ -237,8 +242,7 @@ def _image(spec: Manifest) -> str:
 
 def _trouble(revision: Manifest, inference: Manifest) -> str:
     """Knative's word for why a revision is not ready, and KServe's for what its containers said."""
-    conditions = revision.get("status", {}).get("conditions", [])
-    ready: Manifest = next((item for item in conditions if item["type"] == "Ready"), {})
+    ready = _condition(revision, "Ready")
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})
