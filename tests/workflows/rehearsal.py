@@ -13,7 +13,11 @@ from tests.workflows.standin import PROGRAMS, ROOT
 # A rehearsal has its own.
 _OWN = (".git", "build")
 # What earlier steps leave.
-_LEFT = {"build/version": "7\n", "build/pushed": "serve=registry.example.com/chiffre-serve\n", "build/load/summary.md": "# Load\n"}
+_LEFT = {
+    "build/version": "7\n",
+    "build/pushed": "serve=registry.example.com/chiffre-serve\n",
+    "build/load/summary.md": "# Load\n",
+}
 _LINE = '#!/bin/sh\nexec {python} {standin} {program} "$@"\n'
 
 
@@ -50,7 +54,10 @@ class Rehearsal:
         """Run it as a step of GitHub's is run."""
         calls = self.folder / "calls"
         calls.write_text("")
-        github = {name: str(self.folder / name.lower()) for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")}
+        github = {
+            name: str(self.folder / name.lower())
+            for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
+        }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "GATEWAY", "MLFLOW_"))}
         done = subprocess.run(
             ["/bin/bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],

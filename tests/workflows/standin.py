@@ -1,7 +1,7 @@
 """Stands in for a program that a step or a page of docs calls: python standin.py PROGRAM ARGUMENTS.
 
-What can be checked without a cluster, a cloud or a registry is checked, by the program's own parser where there is one, and fails as
-the program would. Then what a script goes on with is printed. Each call leaves a line of JSON in $CALLS.
+What can be checked without a cluster, a cloud or a registry is checked, by the program's own parser where there is one, and fails
+as the program would. Then what a script goes on with is printed. Each call leaves a line of JSON in $CALLS.
 """
 
 import importlib.util
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import kubernetes_validate
@@ -129,7 +130,7 @@ def _helm(words: list[str]) -> None:
         _run([str(HELM), *words])
     elif words[0] in ("install", "upgrade") and not words[2].startswith("oci://"):
         kept, rest = words[1:3], words[3:]
-        for flag, value in zip(rest, rest[1:], strict=False):
+        for flag, value in pairwise(rest):
             if flag in ("--set", "--set-string", "--namespace", "--values"):
                 kept += [flag, value]
         _run([str(HELM), "template", *kept])
@@ -162,7 +163,7 @@ def _flags(words: list[str]) -> set[str]:
 
 
 def _values(words: list[str]) -> dict[str, str]:
-    return dict(zip(words, words[1:], strict=False))
+    return dict(pairwise(words))
 
 
 def _run(command: list[str]) -> str:

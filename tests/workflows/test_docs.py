@@ -34,23 +34,11 @@ def rehearsal(tmp_path: Path) -> Rehearsal:
 def test_the_commands_follow_each_other(rehearsal: Rehearsal, page: Path) -> None:
     done = rehearsal.run(f"set -u\n{script(page)}")
     assert done.code == 0, done.output
-    # A command that a shell lost, in a pipe or a substitution, would not be missed otherwise.
+    # None was lost in a pipe or a substitution.
     lines = [line for line in script(page).splitlines() if re.match(r"(gcloud|gh|helm|kubectl|locust|make|python) ", line)]
     assert len(done.calls) >= len(lines) > 10
-
-
-def test_every_command_of_a_cloud_page_can_fail(rehearsal: Rehearsal) -> None:
-    text = script(PAGES[0])
-    for right, wrong in [("--machine-type", "--machine-kind"), ("--type merge", "--kind merge"), ("--release digits", "--releas digits")]:
-        assert right in text
-        done = rehearsal.run(text.replace(right, wrong, 1))
-        assert done.code, wrong
-
-
-def test_a_page_is_made_of_one_image_by_its_digest(rehearsal: Rehearsal) -> None:
-    done = rehearsal.run(script(PAGES[1]))
-    (deploy,) = [call for call in done.calls if call[:3] == ["gcloud", "run", "deploy"]]
-    assert deploy[deploy.index("--image") + 1] == f"ghcr.io/example/chiffre-serve@{DIGEST}"
+    images = [call[call.index("--image") + 1] for call in done.calls if call[:3] == ["gcloud", "run", "deploy"]]
+    assert images == ([f"ghcr.io/example/chiffre-serve@{DIGEST}"] if page == PAGES[1] else [])
 
 
 def arguments(rehearsal: Rehearsal) -> list[str]:

@@ -30,6 +30,7 @@ WRITES = {
     ("deploy", "gke"): {"id-token"},  # Google's identities, without keys
     ("retrain", "canary"): {"id-token"},
     ("page", "page"): {"id-token"},
+    ("deploy", "page"): {"id-token"},
 }
 
 
@@ -160,7 +161,9 @@ def test_the_oldest_python_is_tried() -> None:
     assert all(isinstance(version, str) for version in versions), "3.10 would be the number 3.1"
 
 
-@pytest.mark.parametrize(("path", "name", "job"), [found for found in JOBS if "uses" in found.values[2]])
+@pytest.mark.parametrize(
+    ("path", "name", "job"), [pytest.param(*found, id=f"{found[0].stem}-{found[1]}") for found in jobs() if "uses" in found[2]]
+)
 def test_a_called_workflow_is_called_as_it_says(path: Path, name: str, job: dict[str, Any]) -> None:
     called = load(ROOT / job["uses"])
     inputs = (called["on"]["workflow_call"] or {}).get("inputs", {})

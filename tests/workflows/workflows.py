@@ -45,9 +45,9 @@ class Step:
 
 
 def load(path: Path) -> Content:
-    content: Content = yaml.safe_load(path.read_text())
+    content: dict[object, Any] = yaml.safe_load(path.read_text())
     # What YAML 1.1 makes of the key `on`.
-    return {("on" if key is True else key): value for key, value in content.items()}
+    return {"on" if key is True else str(key): value for key, value in content.items()}
 
 
 def jobs() -> Iterator[tuple[Path, str, Content]]:
