@@ -3,22 +3,23 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 
-_BISECTIONS = 60
+_BISECTIONS = 50
 # Alternatives that a failure rate is held against, as multiples of it.
 _LOWER, _HIGHER = 0.1, (3.0, 10.0, 30.0)
 _LEAST_RATE = 1e-12
 _QUANTILE = 0.95
 # A ratio needs more than nothing.
 _LEAST_MS = 1e-3
-_TINY = np.finfo(float).tiny
-_TOP = 0.2
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,43 +39,31 @@ def normal_quantile(alpha: float) -> float:
 def paired_difference(gained: int, lost: int, count: int, *, low_alpha: float, high_alpha: float) -> Interval:
     """The difference of two shares of the same ``count`` things, of which ``gained`` and ``lost`` are what differs.
 
-    Score interval of Tango 1998, Statistics in Medicine 17:891. Each bound fails with its own probability.
+    Score interval of Tango 1998, Statistics in Medicine 17:891. Each bound fails with its own probability. The score falls as the
+    difference grows, so that halving finds the one whose score is as far from 0 as that allows.
     """
-    return Interval(
-        estimate=(gained - lost) / count,
-        low=float(paired_bound(gained, lost, count, z=-normal_quantile(low_alpha))),
-        high=float(paired_bound(gained, lost, count, z=normal_quantile(high_alpha))),
-    )
+
+    def bound(score: float) -> float:
+        low, high = -1.0, 1.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if paired_score(gained, lost, count, middle) > score else (low, middle)
+        return (low + high) / 2
+
+    low, high = bound(normal_quantile(low_alpha)), bound(-normal_quantile(high_alpha))
+    return Interval(estimate=(gained - lost) / count, low=low, high=high)
 
 
-def paired_bound(gained: npt.ArrayLike, lost: npt.ArrayLike, count: npt.ArrayLike, *, z: npt.ArrayLike) -> Array:
-    """The difference whose score is ``-z``: an upper bound where ``z`` is positive, a lower one where it is negative.
-
-    Arrays of any shapes that broadcast. The score falls as the difference grows, so that halving finds it.
-    """
-    gained, lost, count, z = (np.asarray(value, float) for value in (gained, lost, count, z))
-    low, high = np.broadcast_arrays(-1.0, 1.0, gained + lost + count + z)[:2]
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        above = paired_score(gained, lost, count, middle) > -z
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    bound: Array = (low + high) / 2
-    return bound
-
-
-def paired_score(gained: npt.ArrayLike, lost: npt.ArrayLike, count: npt.ArrayLike, difference: npt.ArrayLike) -> Array:
+def paired_score(gained: int, lost: int, count: int, difference: float) -> float:
     """Tango's score of a ``difference`` in (-1, 1): standard normal where that is the true one.
 
     Its standard error is that of the most likely shares among those that differ by ``difference``.
     """
-    gained, lost, count, difference = (np.asarray(value, float) for value in (gained, lost, count, difference))
     linear = (2 * count - gained + lost) * difference - gained - lost
-    root = np.sqrt(np.maximum(linear**2 + 8 * count * lost * difference * (1 - difference), 0))
+    root = math.sqrt(max(linear**2 + 8 * count * lost * difference * (1 - difference), 0))
     variance = count * ((root - linear) / (2 * count) + difference * (1 - difference))
-    distance = gained - lost - count * difference
     # Without variance only the difference that was seen is possible.
-    score: Array = distance / np.sqrt(np.maximum(variance, _TINY))
-    return score
+    return (gained - lost - count * difference) / math.sqrt(max(variance, _TINY))
 
 
 def wilson(hits: int, count: int, *, alpha: float) -> Interval:
@@ -101,7 +90,7 @@ def failure_rate(failed: int, requests: int, *, low_alpha: float, high_alpha: fl
     def too_low(rate: float) -> bool:
         return _advantage(failed, requests, rate, _HIGHER) >= -math.log(low_alpha)
 
-    high = _threshold(too_high) if requests else 1.0
+    high = _threshold(too_high) if failed < requests else 1.0
     low = _threshold(lambda rate: not too_low(rate)) if failed and too_low(_LEAST_RATE) else 0.0
     return Interval(estimate=failed / requests if requests else 0.0, low=low, high=high)
 
@@ -115,8 +104,8 @@ def requests_needed(failed: int, rate: float, *, alpha: float) -> int:
 def _advantage(failed: int, requests: int, rate: float, multiples: tuple[float, ...]) -> float:
     """Logarithm of how much more likely the data are at ``multiples`` of ``rate``, on average.
 
-    The multiple c is 1 - (1 - rate)^c, which stays below 1. What is returned grows with ``rate`` for a multiple below 1, and falls
-    for those above.
+    The multiple c is 1 - (1 - rate)^c, which stays below 1. What is returned grows with ``rate`` for a multiple below 1, and
+    falls for those above.
     """
     survival = math.log1p(-rate)
     each = [failed * _gain(rate, multiple) + (requests - failed) * (multiple - 1) * survival for multiple in multiples]
@@ -170,23 +159,33 @@ def tails(champion: Array, challenger: Array, *, resamples: int = 2000, seed: in
     assert champion.shape == challenger.shape
     blocks = math.isqrt(len(champion))
     length = len(champion) // blocks
-    times = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), resamples)
-    times = np.concatenate([np.ones((1, blocks), times.dtype), times])
+    times = _draw(blocks, resamples, seed)
     first, second = (
         _weighted_tail(np.maximum(series[-blocks * length :], _LEAST_MS), times) for series in (champion, challenger)
     )
     return Tails(champion=float(first[0]), challenger=float(second[0]), champions=first[1:], challengers=second[1:])
 
 
-def _weighted_tail(values: Array, times: npt.NDArray[np.int64], top: float = _TOP) -> Array:
+@cache
+def _draw(blocks: int, resamples: int, seed: int) -> Floats:
+    """How often each of ``blocks`` is drawn: (1 + resamples, blocks), the first row being the data as they are."""
+    drawn = np.random.default_rng(seed).integers(blocks, size=(resamples, blocks)) + blocks * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * blocks).reshape(resamples, blocks)
+    return np.concatenate([np.ones((1, blocks)), counts]).astype(np.float32)
+
+
+def _weighted_tail(values: Array, times: Floats) -> Array:
     """The 95th percentile of ``values`` (n,) when their blocks count ``times`` (resamples, blocks) each: (resamples,).
 
-    What is counted from the largest downwards mostly needs the ``top`` of them only.
+    Counted from the largest value downwards, by halving. The counts are small enough to be exact.
     """
     count, blocks = len(values), times.shape[1]
-    largest = np.argsort(-values, kind="stable")[: math.ceil(count * top)]
-    over = times[:, largest // (count // blocks)].cumsum(axis=1) > count * (1 - _QUANTILE)
-    if not over[:, -1].all():
-        return _weighted_tail(values, times, top=1.0)
-    tail: Array = values[largest[over.argmax(axis=1)]]
+    largest = np.argsort(-values, kind="stable")
+    of_blocks = (largest[:, None] // (count // blocks) == np.arange(blocks)).astype(np.float32).cumsum(axis=0)
+    low, high = np.zeros(len(times), int), np.full(len(times), count - 1)
+    for _ in range(count.bit_length()):
+        middle = (low + high) // 2
+        over = np.einsum("rb,rb->r", times, of_blocks[middle]) > count * (1 - _QUANTILE)
+        low, high = np.where(over, low, middle + 1), np.where(over, middle, high)
+    tail: Array = values[largest[high]]
     return tail

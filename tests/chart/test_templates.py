@@ -147,6 +147,12 @@ def test_every_container_says_what_it_needs(name: str) -> None:
         }
 
 
+def test_an_image_is_named_by_its_digest_where_there_is_one() -> None:
+    digest = "sha256:" + "0" * 64
+    rendered = render({"model": URI, "image": {"repository": "registry.example/serve", "tag": "1", "digest": digest}})
+    assert {container["image"] for container in containers(rendered).values()} == {f"registry.example/serve@{digest}"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_image_serves_fetches_and_tests(name: str) -> None:
     image = "registry.example:5000/team/chiffre-serve:0.1.0-test" if name == "secured" else f"chiffre-serve:{PROJECT['version']}"
