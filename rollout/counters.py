@@ -94,8 +94,9 @@ _NEW = Pod(counts=Counts())
 
 
 def _increase(before: Pod, after: Pod) -> Counts:
-    # A server that started again counts from 0.
-    start = before.counts if after.restarts == before.restarts else Counts()
+    # A server that started again counts from 0, and may do so before the cluster says that it did.
+    is_same = after.restarts == before.restarts and after.counts.requests >= before.counts.requests
+    start = before.counts if is_same else Counts()
     return Counts(
         requests=after.counts.requests - start.requests,
         failed=after.counts.failed - start.failed,

@@ -96,8 +96,9 @@ def pods(**found: tuple[int, int, int, int]) -> dict[str, dict[str, Pod]]:
         (pods(a=(9, 1, 0, 0), b=(4, 0, 0, 0)), pods(b=(6, 0, 0, 0)), Counts(requests=2)),
         # A container that started again, whose counts are already higher than before.
         (pods(a=(9, 1, 2, 1)), pods(a=(12, 1, 0, 3)), Counts(requests=12, failed=1, deaths=2)),
+        (pods(a=(9, 1, 2, 1)), pods(a=(4, 1, 0, 1)), Counts(requests=4, failed=1)),
     ],
-    ids=["counted on", "new", "gone", "started again"],
+    ids=["counted on", "new", "gone", "started again", "started again just now"],
 )
 def test_readings_are_compared_pod_by_pod(
     before: dict[str, dict[str, Pod]], after: dict[str, dict[str, Pod]], expected: Counts
