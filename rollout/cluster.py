@@ -120,12 +120,13 @@ class Cluster:
         return read_view(service, inference, runtime, revision)
 
     def image_digest(self, release: str) -> str:
-        """The sha256 of the image that the newest revision runs: Knative's, or that of its pods. Raises `RolloutError`."""
+        """The sha256 of the image that the newest revision runs: the release's, Knative's, or its pods'. Raises `RolloutError`."""
         service = self._get("serving.knative.dev", "v1", "services", f"{release}-predictor")
         name = service.get("status", {}).get("latestCreatedRevisionName", "")
         revision = self._get("serving.knative.dev", "v1", "revisions", name)
         statuses = revision.get("status", {}).get("containerStatuses") or []
-        known = [str(status.get("imageDigest", "")) for status in statuses if status.get("name") == _CONTAINER]
+        known = [_image(revision["spec"])]
+        known += [str(status.get("imageDigest", "")) for status in statuses if status.get("name") == _CONTAINER]
         # Knative asks no registry about an image that is only on the nodes.
         pods = self._pods(f"serving.knative.dev/revision={name}")
         known += [status.image_id for pod in pods for status in pod.status.container_statuses or [] if status.name == _CONTAINER]

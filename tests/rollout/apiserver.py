@@ -26,6 +26,7 @@ KINDS: dict[str, list[tuple[str, str, bool]]] = {
         ("events", "Event", True),
         ("pods", "Pod", True),
     ],
+    "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
     "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
     "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "serving.kserve.io/v1alpha1": [
