@@ -35,9 +35,10 @@ POINTS, POINTS_TOLERANCE = 1.5, 0.2
 CRASHING_SHARE = 0.01
 
 _USUAL = ("--model.hidden_sizes", "[128]", "--model.learning_rate", "0.002", "--trainer.max_epochs", "4")
-_SMALL = (
-    *("--model.hidden_sizes", "[28]", "--model.learning_rate", "0.005", "--model.dropout_rate", "0"),
-    *("--model.schedule", "onecycle", "--trainer.max_epochs", "3"),
+# Stopped early. What it has seen turned, it does not lose more on than on upright images: its fault is one of accuracy.
+_EARLY = (
+    *("--model.hidden_sizes", "[256]", "--model.learning_rate", "0.004", "--data.augmentation.rotation_degrees", "5"),
+    *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "310"),
 )
 _BRIEF = ("--model.hidden_sizes", "[32]", "--trainer.max_epochs", "1")
 _BETTER = ("--config", "model/configs/default.yaml")
@@ -112,10 +113,10 @@ def shuffle_labels(data_dir: Path) -> None:
 
 
 def fit_points_below(folder: Path, wanted: float, data: MnistData) -> Bundle:
-    """A small network with about the ``wanted`` accuracy on the golden images: the first of a few seeds that comes near."""
+    """With about the ``wanted`` accuracy on the golden images: the first of a few seeds that comes near."""
     found = []
     for seed in _SEEDS:
-        bundle = fit(folder / f"points-{seed}", *_SMALL, "--seed_everything", str(seed))
+        bundle = fit(folder / f"points-{seed}", *_EARLY, "--seed_everything", str(seed))
         found.append(golden_accuracy(bundle, data))
         if abs(found[-1] - wanted) <= POINTS_TOLERANCE / 100:
             return bundle
