@@ -1,9 +1,11 @@
 """A release as the cluster has it: KServe's InferenceService, Knative's Service and its revisions; and Events beside them."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -45,7 +47,7 @@ class View:
         wanted: What the newest revision is to be.
         newest: What the newest revision is.
         runtime_image: The image that the ServingRuntime names by now.
-        is_observed: Whether Knative has taken notice of the last change.
+        is_observed: Whether Knative has taken notice of the last change, and the ingress of the routes.
         created: The newest revision.
         newest_ready: The newest revision that is ready.
         rolled_out: The one that had all traffic last, as KServe remembers it.
@@ -87,11 +89,7 @@ class Cluster:
     """The one of KUBECONFIG, or the one around this pod. Raises `RolloutError` where there is neither."""
 
     def __init__(self, namespace: str) -> None:
-        try:
-            config.load_config()
-        except (ConfigException, OSError) as error:
-            message = f"KUBECONFIG: {error}"
-            raise RolloutError(message) from None
+        _load_config()
         self.namespace = namespace
         # Each call has a timeout of its own, so that a second try of urllib3's would only double it.
         settings: Any = client.Configuration.get_default_copy()
@@ -173,6 +171,20 @@ class Cluster:
         return found
 
 
+def _load_config() -> None:
+    path = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    # The client looks the variable up once, when it is imported.
+    is_inside = not os.environ.get("KUBECONFIG") and "KUBERNETES_SERVICE_HOST" in os.environ
+    try:
+        if is_inside:
+            config.load_incluster_config()
+        else:
+            config.load_kube_config(config_file=path)
+    except (ConfigException, OSError) as error:
+        message = f"KUBECONFIG: {path}: {error}"
+        raise RolloutError(message) from None
+
+
 class _Api(client.ApiClient):
     """The API server's client, with a timeout for each question."""
 
@@ -195,6 +207,7 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
     for target in traffic:
         name = target.get("revisionName", "")
         shares[name] = shares.get(name, 0) + (target.get("percent") or 0)
+    routes = _condition(service, "RoutesReady")
     tagged = {target["tag"]: target for target in traffic if target.get("tag")}
     hosts = {tag: urlsplit(target.get("url", "")).netloc for tag, target in tagged.items()}
     predictor = inference.get("status", {}).get("components", {}).get("predictor", {})
@@ -202,7 +215,7 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
         wanted=_pods(template),
         newest=_pods(revision),
         runtime_image=_image(runtime["spec"]),
-        is_observed=status.get("observedGeneration") == service["metadata"]["generation"],
+        is_observed=status.get("observedGeneration") == service["metadata"]["generation"] and routes.get("status") == "True",
         created=status.get("latestCreatedRevisionName", ""),
         newest_ready=status.get("latestReadyRevisionName", ""),
         rolled_out=predictor.get("latestRolledoutRevision", ""),
@@ -211,6 +224,10 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
         hosts={"": urlsplit(status.get("url", "")).netloc, **hosts},
         trouble=_trouble(revision, inference),
     )
+
+
+def _condition(content: Manifest, kind: str) -> Manifest:
+    return next((item for item in content.get("status", {}).get("conditions", []) if item["type"] == kind), {})
 
 
 def _pods(template: Manifest) -> Pods:
@@ -225,8 +242,7 @@ def _image(spec: Manifest) -> str:
 
 def _trouble(revision: Manifest, inference: Manifest) -> str:
     """Knative's word for why a revision is not ready, and KServe's for what its containers said."""
-    conditions = revision.get("status", {}).get("conditions", [])
-    ready: Manifest = next((item for item in conditions if item["type"] == "Ready"), {})
+    ready = _condition(revision, "Ready")
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})

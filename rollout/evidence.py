@@ -73,7 +73,7 @@ class Evidence:
     def from_json(cls, content: Mapping[str, Any]) -> "Evidence":
         """The reverse. Raises ValueError for what is none."""
         try:
-            slices = {name: Pairs(**pairs) for name, pairs in content["slices"].items()}
+            slices = {name: _pairs(pairs) for name, pairs in content["slices"].items()}
             arms = {name: _arm(content[name]) for name in ("champion", "challenger")}
             return cls(slices=slices, **arms, bad_input=tuple(content["bad_input"]), not_ready=str(content["not_ready"]))
         except (KeyError, TypeError, AttributeError) as error:
@@ -81,9 +81,24 @@ class Evidence:
             raise ValueError(message) from error
 
 
+def _pairs(content: Mapping[str, Any]) -> Pairs:
+    return Pairs(**{name: _whole(name, count) for name, count in content.items()})
+
+
 def _arm(content: Mapping[str, Any]) -> Arm:
     latencies = tuple(float(value) for value in content["latencies_ms"])
     if not all(math.isfinite(value) and value >= 0 for value in latencies):
         message = "latencies_ms: expected finite numbers of milliseconds"
         raise ValueError(message)
+    requests, failed = (_whole(name, content[name]) for name in ("requests", "failed"))
+    if failed > requests:
+        message = f"failed: expected at most the {requests} requests, got {failed}"
+        raise ValueError(message)
     return Arm(**{**content, "latencies_ms": latencies, "examples": tuple(content["examples"])})
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        message = f"{name}: expected a whole number, 0 or more, got {value!r}"
+        raise ValueError(message)
+    return value

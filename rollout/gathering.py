@@ -17,6 +17,7 @@ from rollout.users import Users
 _WARM_UP = 50
 _MOST_MIRRORED = 500
 _WATCH_REQUESTS, _WATCH_SECONDS = 200, 5.0
+_MANY_FAILURES = 25
 
 
 class Gathering:
@@ -60,11 +61,12 @@ class Gathering:
         while True:
             if arms:
                 asked = self.load(arms, asked, _WATCH_REQUESTS)
+            champion, challenger = self._users.since(before, asked.champion, asked.challenger)
             left = deadline - time.monotonic()
-            if left <= 0:
+            # Users are not to wait for the end of a step with a challenger that fails.
+            if left <= 0 or asked.challenger.failed + challenger.failed >= _MANY_FAILURES:
                 break
             time.sleep(min(left, _WATCH_SECONDS))
-        champion, challenger = self._users.since(before, asked.champion, asked.challenger)
         self._say(f"users: {champion.requests:,} requests to the champion, {challenger.requests:,} to the challenger")
         return _count(_count(evidence, asked.champion, asked.challenger), champion, challenger)
 

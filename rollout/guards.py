@@ -39,8 +39,6 @@ def errors(evidence: Evidence, policy: Policy) -> Guard:
 
 
 def _more_requests(arm: Arm, policy: Policy) -> str:
-    if arm.failed > policy.error_rate * arm.requests:
-        return f"errors: more than {100 * policy.error_rate:g} % of the requests failed, so that first what fails has to be found"
     wanted = requests_needed(arm.failed, policy.error_rate, alpha=policy.false_promotion) - arm.requests
     return f"errors: {wanted:,} more requests of which none fails"
 

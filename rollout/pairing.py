@@ -55,7 +55,7 @@ class _Comparison:
                 self.failed.append(where)
 
     async def ask_one_by_one(self) -> None:
-        """Find out which images of the failed batches it was: by themselves, since a server answers what comes together as one."""
+        """Find out which images of the failed batches it was; by themselves, since a server computes together what comes so."""
         for where in self.failed:
             for start in range(where.start, where.stop):
                 if not self.challenger.has_failed_enough:

@@ -4,7 +4,7 @@ It stands on the normal approximation of the same intervals that the verdict use
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -17,6 +17,7 @@ DISCORDANCE_POINTS: Mapping[str, float] = {GOLDEN: 1.3, "rotated": 3.5, "noisy":
 _OTHER_DISCORDANCE_POINTS = 3.5
 _LIKELY = 0.9
 _BISECTIONS = 40
+_MOST_POINTS, _TINY = 100.0, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Plan:
         promoted_by_look: Probability that the accuracy guards of an equal challenger have passed by it.
         images: Golden images, on average,
         most_images: and at most. Each slice takes as many.
-        requests: Single requests to each revision before the other guards can pass.
+        requests: Single requests to each revision until the other guards can pass; latency is judged at doublings.
         minutes: On average,
         most_minutes: and at most; starts of pods come to it.
         promoted_to_points: The largest loss of accuracy that is still promoted with 90 %.
@@ -60,8 +61,9 @@ class Plan:
         by_look = ", ".join(
             f"{100 * share:.0f} % by {images:,}" for images, share in zip(self.looks, self.promoted_by_look, strict=True)
         )
+        images = f"about {round(self.images, -2):,.0f} on average for an equal challenger ({by_look})"
         return [
-            f"golden images: {self.images:,.0f} on average for an equal challenger ({by_look}), {self.most_images:,} at most",
+            f"golden images: {images}, {self.most_images:,} at most",
             f"requests: {self.requests:,} to each revision, of which none fails",
             f"time: about {self.minutes:.0f} minutes, {self.most_minutes:.0f} at most, and the starts of pods",
             f"with 90 %: a loss of up to {self.promoted_to_points:.2f} points is promoted",
@@ -83,7 +85,9 @@ def plan(policy: Policy, pace: Pace | None = None, discordance_points: Mapping[s
     # Who has not passed at a look goes on to the next.
     steps = zip(policy.looks, (0, *policy.looks[:-1]), (0.0, *by_look[:-1]), strict=True)
     images = sum((stop - start) * (1 - passed) for stop, start, passed in steps)
-    requests = max(policy.latency_requests, requests_needed(0, policy.error_rate, alpha=policy.false_promotion))
+    requests = policy.latency_requests
+    while requests < requests_needed(0, policy.error_rate, alpha=policy.false_promotion):
+        requests *= 2
     asked = requests / pace.requests_per_second + pace.steps * pace.step_seconds
     golden = discordance_points.get(GOLDEN, _OTHER_DISCORDANCE_POINTS)
     return Plan(
@@ -101,7 +105,7 @@ def plan(policy: Policy, pace: Pace | None = None, discordance_points: Mapping[s
 
 def _error_points(discordance: float, loss: float, images: int) -> float:
     """Standard error of the difference in points; each point of loss comes to the discordance."""
-    return math.sqrt(max((discordance + loss) * 100 - loss**2, 0) / images)
+    return math.sqrt(max((discordance + loss) * 100 - loss**2, _TINY) / images)
 
 
 def _pass(margin: float, discordance: float, policy: Policy, look: int, loss: float = 0.0) -> float:
@@ -117,21 +121,29 @@ def _fail(discordance: float, policy: Policy, look: int, loss: float) -> float:
 
 
 def _largest_loss(policy: Policy, discordance: float) -> float:
-    """0 where not even an equal challenger is promoted with 90 %."""
-    low, high, last = 0.0, policy.margin_points, len(policy.looks) - 1
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        likely = _pass(policy.margin_points, discordance, policy, last, middle) >= _LIKELY
-        low, high = (middle, high) if likely else (low, middle)
-    return low
+    """0 where not even an equal challenger is promoted with 90 %. It passes at last, unless it was rolled back before."""
+
+    def likely(loss: float) -> bool:
+        before = sum(_fail(discordance, policy, look, loss) for look in range(len(policy.looks) - 1))
+        return _pass(policy.margin_points, discordance, policy, len(policy.looks) - 1, loss) - before >= _LIKELY
+
+    return _halved(lambda loss: not likely(loss), policy.margin_points)
 
 
 def _smallest_loss(policy: Policy, discordance: float) -> float:
-    """It is sure not to be promoted before, where it is more than the margin."""
-    low, high, last = 0.0, 100.0, len(policy.looks) - 1
+    """It is found out at last, unless it has passed."""
+
+    def likely(loss: float) -> bool:
+        passed = sum(_pass(policy.margin_points, discordance, policy, look, loss) for look in range(len(policy.looks)))
+        return _fail(discordance, policy, len(policy.looks) - 1, loss) - passed >= _LIKELY
+
+    return _halved(likely, _MOST_POINTS)
+
+
+def _halved(holds: Callable[[float], bool], high: float) -> float:
+    """The loss in points, up to ``high``, from which on ``holds`` does."""
+    low = 0.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        passed = _pass(policy.margin_points, discordance, policy, last, min(middle, policy.margin_points))
-        likely = _fail(discordance, policy, last, middle) * (1 - passed) >= _LIKELY
-        low, high = (low, middle) if likely else (middle, high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high

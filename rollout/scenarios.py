@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.decision import Outcome, Policy, decide
+from rollout.decision import Outcome, Policy, Reason, Verdict, decide
 from rollout.evidence import Arm, Evidence, Pairs
 from rollout.planning import DISCORDANCE_POINTS
 from rollout.statistics import Array
 
-# Requests of one image to each at the first look, and more at each further one.
-_FIRST_REQUESTS, _MORE_REQUESTS = 3500, 2000
+# The policy's number of requests is doubled so often, at most.
+_MOST_DOUBLINGS = 2
+_PAIRED: set[Reason] = {"accuracy_open", "slice_open"}
 # Of which images are right for both, the rest are wrong for both; it changes no interval.
 _BOTH_RIGHT = 0.97
 
@@ -57,27 +58,40 @@ class Ending:
 
 
 def roll_out(scenario: Scenario, generator: np.random.Generator) -> Ending:
-    """One roll-out: gather, judge, and go on until something is said."""
+    """One roll-out: images until nothing about them is open, then requests until the rest is not."""
     policy, evidence = scenario.policy, Evidence()
     for look, images in enumerate(policy.looks):
-        requests = _FIRST_REQUESTS + look * _MORE_REQUESTS
-        evidence = _gather(scenario, evidence, images, requests, generator)
+        evidence = replace(evidence, slices=_more_slices(evidence, images, scenario, generator))
         verdict = decide(evidence, policy, look=look)
-        if verdict.outcome != Outcome.INCONCLUSIVE:
+        if verdict.outcome == Outcome.ROLLBACK or not _open(verdict) & _PAIRED:
             break
-    return Ending(outcome=verdict.outcome, reason=verdict.reason, images=images, requests=requests)
+    for doubling in range(_MOST_DOUBLINGS + 1):
+        if verdict.outcome == Outcome.ROLLBACK or not _open(verdict) - _PAIRED:
+            break
+        evidence = _more_requests(evidence, policy.latency_requests << doubling, scenario, generator)
+        verdict = decide(evidence, policy, look=look)
+    return Ending(outcome=verdict.outcome, reason=verdict.reason, images=images, requests=evidence.challenger.requests)
 
 
-def _gather(scenario: Scenario, evidence: Evidence, images: int, requests: int, generator: np.random.Generator) -> Evidence:
-    """The same with as many images and requests in all. What is new continues what there was."""
-    slices = {
+def _open(verdict: Verdict) -> set[Reason]:
+    return {guard.reason for guard in verdict.guards if guard.outcome == Outcome.INCONCLUSIVE}
+
+
+def _more_slices(evidence: Evidence, images: int, scenario: Scenario, generator: np.random.Generator) -> dict[str, Pairs]:
+    return {
         name: _more_pairs(evidence.slices.get(name, Pairs()), images, discordance, scenario, name, generator)
         for name, discordance in DISCORDANCE_POINTS.items()
     }
+
+
+def _more_requests(evidence: Evidence, requests: int, scenario: Scenario, generator: np.random.Generator) -> Evidence:
     both = latencies(requests - evidence.champion.requests, generator) * scenario.median_ms
-    champion = _more_answers(evidence.champion, both[0], scenario.champion_failing, generator)
-    challenger = _more_answers(evidence.challenger, both[1] * scenario.ratio + scenario.more_ms, scenario.failing, generator)
-    return Evidence(slices=slices, champion=champion, challenger=challenger)
+    challengers = both[1] * scenario.ratio + scenario.more_ms
+    return replace(
+        evidence,
+        champion=_more_answers(evidence.champion, both[0], scenario.champion_failing, generator),
+        challenger=_more_answers(evidence.challenger, challengers, scenario.failing, generator),
+    )
 
 
 def _more_pairs(

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rollout import plots
 from rollout.decision import Outcome
 from rollout.evidence import GOLDEN
 from rollout.scenarios import Ending, Scenario, roll_out
@@ -141,8 +142,6 @@ def main() -> int:
     curves = {
         name: [{"x": x, **summarise(found[scenario.name])} for x, scenario in curve.items()] for name, curve in CURVES.items()
     }
-    from rollout import plots  # noqa: PLC0415 -- matplotlib is for this alone
-
     arguments.output.mkdir(parents=True, exist_ok=True)
     content = {"seed": arguments.seed, "named": named, "curves": curves}
     Path(arguments.output, "simulation.json").write_text(json.dumps(content, indent=1) + "\n")

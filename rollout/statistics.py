@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -89,7 +90,7 @@ def failure_rate(failed: int, requests: int, *, low_alpha: float, high_alpha: fl
     def too_low(rate: float) -> bool:
         return _advantage(failed, requests, rate, _HIGHER) >= -math.log(low_alpha)
 
-    high = _threshold(too_high) if requests else 1.0
+    high = _threshold(too_high) if failed < requests else 1.0
     low = _threshold(lambda rate: not too_low(rate)) if failed and too_low(_LEAST_RATE) else 0.0
     return Interval(estimate=failed / requests if requests else 0.0, low=low, high=high)
 
@@ -158,13 +159,19 @@ def tails(champion: Array, challenger: Array, *, resamples: int = 2000, seed: in
     assert champion.shape == challenger.shape
     blocks = math.isqrt(len(champion))
     length = len(champion) // blocks
-    drawn = np.random.default_rng(seed).integers(blocks, size=(resamples, blocks)) + blocks * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * blocks).reshape(resamples, blocks)
-    times = np.concatenate([np.ones((1, blocks)), counts]).astype(np.float32)
+    times = _draw(blocks, resamples, seed)
     first, second = (
         _weighted_tail(np.maximum(series[-blocks * length :], _LEAST_MS), times) for series in (champion, challenger)
     )
     return Tails(champion=float(first[0]), challenger=float(second[0]), champions=first[1:], challengers=second[1:])
+
+
+@cache
+def _draw(blocks: int, resamples: int, seed: int) -> Floats:
+    """How often each of ``blocks`` is drawn: (1 + resamples, blocks), the first row being the data as they are."""
+    drawn = np.random.default_rng(seed).integers(blocks, size=(resamples, blocks)) + blocks * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * blocks).reshape(resamples, blocks)
+    return np.concatenate([np.ones((1, blocks)), counts]).astype(np.float32)
 
 
 def _weighted_tail(values: Array, times: Floats) -> Array:
@@ -174,7 +181,7 @@ def _weighted_tail(values: Array, times: Floats) -> Array:
     """
     count, blocks = len(values), times.shape[1]
     largest = np.argsort(-values, kind="stable")
-    of_blocks = (largest[:, None] // (count // blocks) == np.arange(blocks)).cumsum(axis=0, dtype=np.float32)
+    of_blocks = (largest[:, None] // (count // blocks) == np.arange(blocks)).astype(np.float32).cumsum(axis=0)
     low, high = np.zeros(len(times), int), np.full(len(times), count - 1)
     for _ in range(count.bit_length()):
         middle = (low + high) // 2

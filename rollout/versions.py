@@ -4,6 +4,7 @@ https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -55,12 +56,12 @@ class Versions:
 
     def find(self, name: str, number: str) -> Version:
         """A version and its bundle's digest. Raises `RolloutError` where either is not there."""
-        deadline = Deadline(_DEADLINE_SECONDS)
-        connection = Connection(self._access, deadline=deadline, call_seconds=_CALL_SECONDS, on_retry=lambda _: None)
+        wanted, deadline = Wanted(registration=Registration(name=name, version=number)), Deadline(_DEADLINE_SECONDS)
+        asking = Connection(self._access, deadline=deadline, call_seconds=_CALL_SECONDS, on_retry=lambda _: None)
         try:
-            wanted = Wanted(registration=Registration(name=name, version=number))
-            place = Registry(self._access.address, connection).locate(wanted)
-            manifest = connection.get(f"{place.url}/{MANIFEST}", lambda chunks: collect(chunks, _MOST_BYTES))
+            with closing(asking) as connection:
+                place = Registry(self._access.address, connection).locate(wanted)
+                manifest = connection.get(f"{place.url}/{MANIFEST}", lambda chunks: collect(chunks, _MOST_BYTES))
         except StorageError as error:
             message = f"model_version: version {number} of {name}: {error}"
             raise RolloutError(message) from None

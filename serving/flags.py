@@ -12,6 +12,7 @@ from serving.batcher import MAX_QUEUED_IMAGES
 from serving.codec import MAX_INSTANCES
 from serving.engine import EngineName
 from serving.service import MAX_BODY_BYTES, Logged
+from serving.shadow import PORT
 
 # Flags of kserve's that a predictor without a transformer, and with logs of its own, has no use for.
 REFUSED = {
@@ -90,8 +91,7 @@ def _add_limits(group: Any) -> None:
         "Requests, the last ones that the fast path answered, that each process keeps in memory for a roll-out; 0 keeps none."
     )
     group.add_argument("--shadow_requests", type=_count, default=0, help=shadow)
-    # Knative's queue-proxy has 9090 and 9091 of the same pod.
-    group.add_argument("--shadow_port", type=int, default=8082, help="Port of 127.0.0.1 that shows them.")
+    group.add_argument("--shadow_port", type=int, default=PORT, help="Port of 127.0.0.1 that shows them.")
     path = Path("/dev/termination-log")
     group.add_argument("--termination_log", type=Path, default=path, help="Where Kubernetes reads why a container ended.")
     group.add_argument("--startup-profile", action="store_true", help="Start, print how long each phase took, and stop.")

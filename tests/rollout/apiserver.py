@@ -111,7 +111,8 @@ class Store:
         key = ("services", namespace, full)
         generation = self.objects.get(key, {}).get("metadata", {}).get("generation", 0) + 1
         found = {"latestCreatedRevisionName": names[-1], "latestReadyRevisionName": ready, "traffic": traffic}
-        served = {"observedGeneration": generation, "url": self._url(""), **found}
+        routes = {"conditions": [{"type": "RoutesReady", "status": "True"}]}
+        served = {"observedGeneration": generation, **routes, "url": self._url(""), **found}
         self.put(key, {"spec": {"template": template}, "status": served})
 
     def _url(self, tag: str) -> str:

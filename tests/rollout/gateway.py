@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+OnRequest = Callable[[str, str], object]
+
 _NOWHERE = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 _DEAD = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nno pods"
 
@@ -14,14 +16,15 @@ _DEAD = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nno pods"
 class Gateway:
     """Runs in a thread of its own while it is entered.
 
-    ``routes`` has addresses by hosts; ``delays`` seconds that a host's answers come later; ``heads`` the heads of all requests
-    but those about readiness, in the order in which they came. ``on_request`` is told each request before it is passed on.
+    ``routes`` has addresses by hosts; ``delays`` seconds that a host's answers come later; ``answers`` what it says instead of
+    its server. All but requests about readiness are kept in ``heads``, in the order in which they came, and told to
+    ``on_request`` before they are passed on.
     """
 
     def __init__(self, routes: dict[str, str]) -> None:
-        self.routes, self.delays = routes, dict[str, float]()
+        self.routes, self.delays, self.answers = routes, dict[str, float](), dict[str, bytes]()
         self.heads: list[str] = []
-        self.on_request: Callable[[str, str], None] = lambda host, head: None
+        self.on_request: OnRequest = lambda *request: request
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -29,7 +32,7 @@ class Gateway:
         self._thread.start()
         listening = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26), self._loop)
         self._server = listening.result(10)
-        self.url = "http://127.0.0.1:{}".format(self._server.sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -64,6 +67,8 @@ class Gateway:
         if host not in self.routes:
             return _NOWHERE
         await asyncio.sleep(self.delays.get(host, 0))
+        if host in self.answers:
+            return self.answers[host]
         address = urlsplit(self.routes[host])
         try:
             reader, writer = await asyncio.open_connection(address.hostname, address.port)

@@ -88,7 +88,7 @@ def test_a_challenger_that_dies_in_the_middle_is_evidence(
     with Server("--model_dir", str(bundles[1].directory)) as dying:
         gateway.routes[CHALLENGER] = dying.url
         arms = arms_behind(gateway, bundles) if has_gateway else arms_of(server, dying, bundles, "rest")
-        pairs, champion, found = compare(arms, images, labels, progress=lambda done, total: dying.popen.kill())
+        pairs, champion, found = compare(arms, images, labels, progress=lambda *_: dying.popen.kill())
     assert 0 < pairs.count < len(labels)
     assert champion.failed == 0
     assert found.failed >= ENOUGH_FAILURES
@@ -96,20 +96,18 @@ def test_a_challenger_that_dies_in_the_middle_is_evidence(
     assert found.examples
 
 
-def test_answers_that_are_not_numbers_are_failures(
-    server: Server, bundle: Bundle, questions: Questions, tmp_path: Path
-) -> None:
+def test_answers_that_are_not_numbers_are_failures(server: Server, bundle: Bundle, questions: Questions, tmp_path: Path) -> None:
     images, labels = questions
     senseless = reweigh(bundle, tmp_path / "senseless", lambda weights: weights * np.nan)
-    for protocol in PROTOCOLS:
-        with Server("--model_dir", str(senseless.directory)) as faulty:
+    with Server("--model_dir", str(senseless.directory)) as faulty:
+        for protocol in PROTOCOLS:
             arms = arms_of(server, faulty, (bundle, senseless), protocol)
             pairs, _, found = compare(arms, images, labels)
             _, timed = measure(arms, images, requests=10, warm_up=0)
-        assert pairs.both_right + pairs.challenger_only == 0
-        assert found.failed == ENOUGH_FAILURES
-        assert "do not add up to 1" in found.examples[0]
-        assert (timed.requests, timed.failed, timed.latencies_ms) == (10, 10, ())
+            assert pairs.both_right + pairs.challenger_only == 0
+            assert found.failed == ENOUGH_FAILURES
+            assert "do not add up to 1" in found.examples[0]
+            assert (timed.requests, timed.failed, timed.latencies_ms) == (10, 10, ())
 
 
 def test_a_champion_that_fails_is_no_yardstick(
@@ -118,9 +116,9 @@ def test_a_champion_that_fails_is_no_yardstick(
     crashing = alter(bundle, tmp_path / "crashing", partial(fail_on_ink, above=0.1))
     with Server("--model_dir", str(crashing.directory)) as faulty:
         arms = arms_of(faulty, challenger, (crashing, bundles[1]), "rest")
-        with pytest.raises(ProbeError, match="the champion at .* failed twice, .*500"):
+        with pytest.raises(ProbeError, match=r"the champion at .* failed twice, .*500"):
             compare(arms, *questions)
-        with pytest.raises(ProbeError, match=f"the champion at .* failed {ENOUGH_FAILURES} of"):
+        with pytest.raises(ProbeError, match=rf"the champion at .* failed {ENOUGH_FAILURES} of"):
             measure(arms, questions[0], requests=200, warm_up=0)
 
 
@@ -181,9 +179,7 @@ def test_a_host_that_the_gateway_does_not_know_is_named(gateway: Gateway, bundle
         compare(arms, *questions)
 
 
-def test_the_first_questions_wait_for_a_model_that_was_asleep(
-    gateway: Gateway, bundles: Bundles, questions: Questions
-) -> None:
+def test_the_first_questions_wait_for_a_model_that_was_asleep(gateway: Gateway, bundles: Bundles, questions: Questions) -> None:
     address = gateway.routes.pop(CHALLENGER)
     timer = threading.Timer(1.0, gateway.routes.update, [{CHALLENGER: address}])
     timer.start()
@@ -202,7 +198,7 @@ def test_a_challenger_that_does_not_wake_is_evidence_and_a_champion_an_error(
     pairs, champion, found = compare(replace(arms, challenger_host=nobody), *questions)
     assert (pairs, champion, found.requests, found.failed) == (Pairs(), Arm(), 1, 1)
     assert "was not ready after 0 s" in found.examples[0]
-    with pytest.raises(ProbeError, match="the champion at .* was not ready after 0 s"):
+    with pytest.raises(ProbeError, match=r"the champion at .* was not ready after 0 s"):
         compare(replace(arms, champion_host=nobody, challenger_version=bundles[0].version), *questions)
 
 
@@ -269,7 +265,7 @@ def test_who_comes_first_is_balanced_in_each_block_and_drawn() -> None:
         ({"gateway": "", "champion_host": ""}, "champion: expected an address like"),
     ],
 )
-def test_a_gateway_that_is_no_address_is_refused(change: dict[str, str], says: str) -> None:
+def test_a_gateway_that_is_no_address_is_refused(change: dict[str, Any], says: str) -> None:
     arms = Arms(
         gateway="http://127.0.0.1:8080",
         champion_host="prev",
