@@ -7,7 +7,7 @@ from model.bundle import Floats, Labels
 from model.data import MnistData
 
 _ROTATION_DEGREES = 20.0
-# A scanner's grain: models of `model/configs` differ by a point there, while at 0.25 the best one gets 40 % right, and nobody sends that.
+# As grainy as a scanner. At 0.25 the best configuration gets 40 % right, of images that nobody sends.
 _NOISE_DEVIATION, _NOISE_SEED = 0.05, 28
 
 
