@@ -120,7 +120,7 @@ class Cluster:
         return read_view(service, inference, runtime, revision)
 
     def image_digest(self, release: str) -> str:
-        """The sha256 of the image that the newest revision runs: the release's, Knative's, or its pods'. Raises `RolloutError`."""
+        """The sha256 of the newest revision's image, as the release, Knative or its pods name it. Raises `RolloutError`."""
         service = self._get("serving.knative.dev", "v1", "services", f"{release}-predictor")
         name = service.get("status", {}).get("latestCreatedRevisionName", "")
         revision = self._get("serving.knative.dev", "v1", "revisions", name)
