@@ -247,5 +247,7 @@ def _trouble(revision: Manifest, inference: Manifest) -> str:
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})
-    said = [ready.get("reason"), ready.get("message"), failure.get("message")]
+    # It may be an older one, of the release's beginning.
+    ended = failure.get("message") if failure.get("reason") == "ModelLoadFailed" else None
+    said = [ready.get("reason"), ready.get("message"), ended]
     return " ".join(": ".join(text for text in said if text).split()) or "its Ready condition is False"
