@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
 
 from model.bundle import IMAGE_SHAPE
-from model.export import onnx_logits
 
 _SIDE = 128
 
@@ -19,14 +19,21 @@ def delay(source: Path, target: Path, *, seconds: float) -> None:
     """The same answers, each run of the model about so much later on this machine, whatever the number of images."""
     turns = 2000
     _delay(source, target, turns)
-    blank = np.zeros((1, *IMAGE_SHAPE), np.float32)
+    _delay(source, target, round(turns * seconds / run_seconds(target)))
+
+
+def run_seconds(graph: Path) -> float:
+    """What a run of one blank image takes of a core; the shortest of a few, whatever else the machine has to do."""
+    options = SessionOptions()
+    # All of it in this thread, whose time is measured.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     took = []
     for _ in range(5):
-        begun = time.perf_counter()
-        onnx_logits(target, blank)
-        took.append(time.perf_counter() - begun)
-    # The machine has other work too, so the shortest says most.
-    _delay(source, target, round(turns * seconds / min(took)))
+        begun = time.thread_time()
+        session.run(["logits"], {"images": np.zeros((1, *IMAGE_SHAPE), np.float32)})
+        took.append(time.thread_time() - begun)
+    return min(took)
 
 
 def _delay(source: Path, target: Path, turns: int) -> None:

@@ -23,15 +23,15 @@ def ask(server: Server, image: Floats) -> httpx.Response:
     return httpx.post(server.predict_url, json={"instances": [image.tolist()]}, timeout=30)
 
 
-def typical_seconds(server: Server, images: Floats) -> float:
-    """The median, one image after the other."""
-    with httpx.Client(timeout=30) as client:
-        took = []
-        for image in images:
+def least_seconds(servers: tuple[Server, ...], images: Floats) -> list[float]:
+    """The shortest answer of each, which are asked in turns: what the machine has to do besides is not counted."""
+    took: list[list[float]] = [[] for _ in servers]
+    for image in images:
+        for server, times in zip(servers, took, strict=True):
             begun = time.perf_counter()
-            assert client.post(server.predict_url, json={"instances": [image.tolist()]}).is_success
-            took.append(time.perf_counter() - begun)
-    return float(np.median(took))
+            assert ask(server, image).is_success
+            times.append(time.perf_counter() - begun)
+    return [min(times) for times in took]
 
 
 def test_the_slow_one_answers_the_same_later(bundle: Bundle, server: Server, mnist: MnistData, tmp_path: Path) -> None:
@@ -40,7 +40,8 @@ def test_the_slow_one_answers_the_same_later(bundle: Bundle, server: Server, mni
     assert np.array_equal(onnx_logits(slow.onnx_path, images), onnx_logits(bundle.onnx_path, images))
     with Server("--model_dir", str(slow.directory)) as late:
         assert ask(late, images[0]).json()["predictions"] == ask(server, images[0]).json()["predictions"]
-        assert typical_seconds(late, images) > typical_seconds(server, images) + 0.6 * DELAY_SECONDS
+        usual_seconds, late_seconds = least_seconds((server, late), images)
+        assert late_seconds > usual_seconds + 0.6 * DELAY_SECONDS
 
 
 def test_the_crashing_one_fails_where_there_is_much_ink(bundle: Bundle, server: Server, mnist: MnistData, tmp_path: Path) -> None:
