@@ -120,12 +120,13 @@ class Cluster:
         return read_view(service, inference, runtime, revision)
 
     def image_digest(self, release: str) -> str:
-        """The sha256 of the image that the newest revision runs: Knative's, or that of its pods. Raises `RolloutError`."""
+        """The sha256 of the newest revision's image, as the release, Knative or its pods name it. Raises `RolloutError`."""
         service = self._get("serving.knative.dev", "v1", "services", f"{release}-predictor")
         name = service.get("status", {}).get("latestCreatedRevisionName", "")
         revision = self._get("serving.knative.dev", "v1", "revisions", name)
         statuses = revision.get("status", {}).get("containerStatuses") or []
-        known = [str(status.get("imageDigest", "")) for status in statuses if status.get("name") == _CONTAINER]
+        known = [_image(revision["spec"])]
+        known += [str(status.get("imageDigest", "")) for status in statuses if status.get("name") == _CONTAINER]
         # Knative asks no registry about an image that is only on the nodes.
         pods = self._pods(f"serving.knative.dev/revision={name}")
         known += [status.image_id for pod in pods for status in pod.status.container_statuses or [] if status.name == _CONTAINER]
@@ -246,5 +247,7 @@ def _trouble(revision: Manifest, inference: Manifest) -> str:
     if ready.get("status") != "False":
         return ""
     failure = inference.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})
-    said = [ready.get("reason"), ready.get("message"), failure.get("message")]
+    # It may be an older one, of the release's beginning.
+    ended = failure.get("message") if failure.get("reason") == "ModelLoadFailed" else None
+    said = [ready.get("reason"), ready.get("message"), ended]
     return " ".join(": ".join(text for text in said if text).split()) or "its Ready condition is False"

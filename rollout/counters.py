@@ -1,6 +1,6 @@
 """Users' requests and failures by revision, as the servers themselves count them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,6 @@ def count(text: str) -> Counts:
             elif name == "chiffre_worker_restarts_total":
                 deaths += value
     return Counts(requests=int(requests), failed=int(failed), deaths=int(deaths))
-
-
-def failures_by_revision(metrics_texts: Mapping[str, Iterable[str]]) -> dict[str, Counts]:
-    """The sum of what the pods of each revision say. Raises ValueError."""
-    return {revision: sum(map(count, texts), Counts()) for revision, texts in metrics_texts.items()}
 
 
 def read(core: Any, namespace: str, release: str) -> Reading:

@@ -27,7 +27,7 @@ from rollout.wire import Request
 from serving.shadow import PATH
 
 PORT = 8082
-_POD_SECONDS = 15.0
+_POD_SECONDS, _ANSWER_SECONDS = 20.0, 10.0
 # What a pod of many processes shows at most is far below.
 _MAX_BYTES = 64 * 1024 * 1024
 
@@ -88,10 +88,10 @@ def _fetch(core: Any, namespace: str, pod: str, port: int) -> bytes:
             result.append(error)
 
     # The client opens its connection without a timeout.
-    thread = threading.Thread(target=fetch, daemon=True)
+    thread = threading.Thread(target=fetch, name=f"samples of {pod}", daemon=True)
     thread.start()
     thread.join(_POD_SECONDS)
-    found = result[0] if result else ShadowError(f"pod {pod}: no answer from port {port} in {_POD_SECONDS:g} s")
+    found = result[0] if result else ShadowError(f"pod {pod}: its ports were not forwarded in {_POD_SECONDS:g} s")
     if isinstance(found, ShadowError):
         raise found
     return found
@@ -108,7 +108,7 @@ def _forwarded(core: Any, namespace: str, pod: str, port: int) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     try:
         connection.sock = forward.socket(port)
-        connection.sock.settimeout(_POD_SECONDS)
+        connection.sock.settimeout(_ANSWER_SECONDS)
         connection.request("GET", PATH, headers={"connection": "close"})
         reply = connection.getresponse()
         content = reply.read(_MAX_BYTES)

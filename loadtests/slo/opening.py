@@ -6,7 +6,7 @@ from typing import Any
 
 from locust import events
 from locust.env import Environment
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.slo.answers import Answers
 from loadtests.slo.gate import Gate
@@ -136,7 +136,9 @@ def _make_shape(environment: Environment, course: Course, objectives: Objectives
         return None
 
     def is_over(spans: list[Span]) -> bool:
-        return settings.shape == "knee" and find_knee(spans, tally, objectives)[1]
+        # Workers tell of a stage's last seconds in the next one.
+        known = spans[:-1] if isinstance(environment.runner, MasterRunner) else spans
+        return settings.shape == "knee" and find_knee(known, tally, objectives)[1]
 
     shape = Stages(stages, is_over=is_over, idle_seconds=settings.idle_seconds)
     shape.runner, environment.shape_class = environment.runner, shape

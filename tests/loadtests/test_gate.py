@@ -294,7 +294,7 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         # A host that nobody may be asked to load from a page.
         assert client.post("/swarm", data={**form, "host": "http://example.com"}).json()["success"]
         locust.wait_for("example.com: is neither loopback nor in a cluster")
-        locust.popen.send_signal(signal.SIGINT)
+        locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait() == 0, locust.output
 
 

@@ -26,6 +26,7 @@ KINDS: dict[str, list[tuple[str, str, bool]]] = {
         ("events", "Event", True),
         ("pods", "Pod", True),
     ],
+    "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
     "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
     "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "serving.kserve.io/v1alpha1": [
@@ -49,6 +50,9 @@ class Store:
         self.hosts: dict[str, str] = {}
         self.never_ready: set[str] = set()
         self.fail_next: list[str] = []
+        # While it is not set, nothing is applied.
+        self.goes_on = threading.Event()
+        self.goes_on.set()
         self.lock = threading.RLock()
         self._count = 0
 
@@ -135,6 +139,8 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = read_secret(sent) if sent.startswith(_PROTOBUF) else yaml.safe_load(sent) if sent else None
+        if self.command == "PATCH":
+            self.server.store.goes_on.wait(60)
         with self.server.store.lock:
             status, content = self.answer(url.path.strip("/").split("/"), parse_qs(url.query), body)
             text = json.dumps(content).encode()

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from model.bundle import Bundle
+from rollout import location
 from rollout.__main__ import main
+from tests.processes import ROOT
 from tests.rollout.arms import disturb, reweigh
 from tests.rollout.site import POLICY, Site, enrol, open_site
+from tests.tools import HELM
 
 Command = Callable[..., tuple[int, str]]
 ONE, EQUAL, WORSE = (f"mlflow://digits/{number}" for number in (1, 2, 3))
@@ -174,6 +179,35 @@ def test_where_helm_fails_half_way_the_release_is_put_back(site: Site, command: 
     assert site.history()[-1] == "Rollback to 1"
     assert site.traffic() == {ONE: 100}
     assert command(*start(tmp_path))[0] == 0
+
+
+def test_a_helm_that_was_killed_is_waited_for_and_its_upgrade_put_back(
+    site: Site, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store.goes_on.clear()
+    words = [
+        "upgrade",
+        "digits",
+        "helm/chiffre",
+        "--namespace",
+        "chiffre",
+        "--reset-then-reuse-values",
+        "--set",
+        "canary.percent=0",
+    ]
+    helm = subprocess.Popen([str(HELM), *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(site.history()) == 1:
+        assert time.monotonic() < deadline
+    helm.kill()
+    helm.wait(10)
+    site.store.goes_on.set()
+    monkeypatch.setattr(location, "_PENDING_SECONDS", 1.0)
+    code, said = command(*start(tmp_path))
+    assert code == 0, said
+    assert "Helm left revision 2 pending-upgrade: putting revision 1 back" in said
+    assert site.history()[2] == "Rollback to 1"
+    assert site.traffic() == {EQUAL: 100}
 
 
 def test_a_version_without_a_bundle_is_refused(site: Site, command: Command, bundle: Bundle, tmp_path: Path) -> None:

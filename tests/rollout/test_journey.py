@@ -252,10 +252,10 @@ def test_a_champion_that_does_not_come_back_leaves_users_where_they_are(tmp_path
     world = World()
     process(world, tmp_path, replace(WISH, pause_at=25)).run()
     world.never_ready = frozenset({"6"})
-    # Its old revision goes on, which the model has no word for, so its first one is kept apart.
-    world.revisions[0] = replace(world.revisions[0], mark="old")
-    with pytest.raises((RolloutError, StopIteration)):
+    with pytest.raises(RolloutError, match="the champion's new revision is not ready, users are with its old one"):
         process(world, tmp_path, WISH).run(ROLL_BACK)
+    assert world.view("digits").shares == {"r2": 0, "r1": 100}
+    assert stories(world)[-1] == "roll-out of version 7: putting back, by hand (from version 6 of revision 1)"
 
 
 @pytest.mark.parametrize(

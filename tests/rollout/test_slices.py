@@ -21,7 +21,8 @@ def images(mnist: MnistData) -> Floats:
 def test_golden_images_are_those_that_nothing_was_trained_on(mnist: MnistData) -> None:
     images, labels = golden(str(ROOT / "data" / "mnist"))
     assert images.shape == (5000, 28, 28)
-    assert (images.dtype, labels.shape) == (np.float32, (5000,))
+    assert images.dtype == np.float32
+    assert labels.shape == (5000,)
     trained = {image.tobytes() for image in mnist.split("train").images.numpy()}
     assert sum(image.tobytes() in trained for image in images) < 10
     # In no order: any first thousand has all of them.
@@ -38,7 +39,7 @@ def test_slices_are_the_same_each_time_and_for_any_first_part(images: Floats) ->
     assert list(first) == ["rotated", "noisy"]
     for name, values in first.items():
         assert values.shape == images.shape
-        assert values.dtype == np.float32
+        assert values.dtype == images.dtype
         assert 0 <= values.min() <= values.max() <= 1
         assert np.array_equal(values, again[name])
         assert np.array_equal(values[:101], part[name])
@@ -62,4 +63,4 @@ def test_rotated_ones_lean_20_degrees_in_turns() -> None:
 def test_noise_has_the_deviation_that_it_is_said_to_have(images: Floats) -> None:
     grey = np.full_like(images, 0.5)
     # Clipped beyond two deviations.
-    assert shifted(grey)["noisy"].std() == pytest.approx(0.25, abs=0.02)
+    assert shifted(grey)["noisy"].std() == pytest.approx(0.05, abs=0.005)

@@ -59,6 +59,7 @@ class World:
     alias: str = "6"
     applied: dict[str, Any] = field(default_factory=dict)
     revisions: list[Pods] = field(default_factory=list)
+    failed: set[int] = field(default_factory=set)
     rolled_out: int = 1
     behind: int = 0
     events: list[str] = field(default_factory=list)
@@ -132,6 +133,8 @@ class World:
         )
         if not self.revisions or self.revisions[-1] != template:
             self.revisions.append(template)
+            if template.uri in {uri(version) for version in self.never_ready}:
+                self.failed.add(len(self.revisions))
         latest = self.latest_ready
         if self.percent in (None, 100):
             self.rolled_out = latest if latest == len(self.revisions) else self.rolled_out
@@ -147,8 +150,7 @@ class World:
 
     @property
     def latest_ready(self) -> int:
-        bad = {uri(version) for version in self.never_ready}
-        return next(number for number in range(len(self.revisions), 0, -1) if self.revisions[number - 1].uri not in bad)
+        return next(number for number in range(len(self.revisions), 0, -1) if number not in self.failed)
 
     def view(self, release: str) -> View:
         assert release == self.name

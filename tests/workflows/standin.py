@@ -97,7 +97,8 @@ def _locust(words: list[str]) -> None:
 
     from loadtests.slo.settings import Settings  # noqa: PLC0415
 
-    file = Path(words[words.index("--locustfile") + 1])
+    given = _values(words)
+    file = Path(given.get("--locustfile") or given["-f"])
     found = importlib.util.spec_from_file_location("locustfile", file)
     assert found
     assert found.loader

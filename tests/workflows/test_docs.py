@@ -41,6 +41,15 @@ def test_the_commands_follow_each_other(rehearsal: Rehearsal, page: Path) -> Non
     assert images == ([f"ghcr.io/example/chiffre-serve@{DIGEST}"] if page == PAGES[1] else [])
 
 
+@pytest.mark.parametrize("section", ["Load tests", "Roll out"])
+def test_the_readme_s_commands_are_ones_that_there_are(rehearsal: Rehearsal, section: str) -> None:
+    (body,) = re.findall(rf"^## {section}$(.*?)^## ", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in re.findall(r"```console\n(.*?)```", body, re.DOTALL) for line in block.splitlines()]
+    done = rehearsal.run("set -u\n" + "\n".join(lines))
+    assert done.code == 0, done.output
+    assert len(done.calls) >= sum(not line.startswith("export ") for line in lines) > 3
+
+
 def arguments(rehearsal: Rehearsal) -> list[str]:
     """What Cloud Run appends to the image's entrypoint, by the Makefile."""
     done = rehearsal.run("make page SERVE=x PROJECT=x REGION=x BUCKET=x PAGE_ACCOUNT=x")
