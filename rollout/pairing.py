@@ -55,11 +55,16 @@ class _Comparison:
                 self.failed.append(where)
 
     async def ask_one_by_one(self) -> None:
-        """Find out which images of the failed batches it was; by themselves, since a server computes together what comes so."""
+        """Find out which images of the failed batches it was; by themselves, since a server computes together what comes so.
+
+        The champion is asked too: without as many requests, nobody could tell that it fails less.
+        """
         for where in self.failed:
             for start in range(where.start, where.stop):
                 if not self.challenger.has_failed_enough:
-                    await self._ask_challenger(slice(start, start + 1))
+                    one = slice(start, start + 1)
+                    await self._ask_champion(one)
+                    await self._ask_challenger(one)
 
     def pairs(self) -> Pairs:
         """What the answers say."""
@@ -88,7 +93,7 @@ def compare(
 ) -> tuple[Pairs, Arm, Arm]:
     """Ask both about ``images`` (n, 28, 28) whose ``labels`` are (n,), once each.
 
-    A batch that the challenger fails is asked again image by image, and those that fail count as wrong. Its requests are all
+    A batch that the challenger fails is asked again image by image, of both, and those that fail count as wrong. All requests are
     counted; once `ENOUGH_FAILURES` of them failed no more is asked, and ``Pairs.count`` is the smaller. Raises `ProbeError`.
     """
     return asyncio.run(_compare(arms, images, labels, batch, seed, progress))

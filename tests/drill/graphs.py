@@ -61,16 +61,23 @@ def _delay(source: Path, target: Path, turns: int) -> None:
     )
 
 
-def fail_on_ink(source: Path, target: Path, *, above: float) -> None:
-    """The same answers, but none where the mean pixel of any image of a run is ``above``: it looks where a table ends."""
+def fail_on_ink(source: Path, target: Path, *, above: float, below: float = 2.0) -> None:
+    """The same answers, but none where the mean pixel of any image of a run is between these: it looks where a table ends."""
     _finish(
         _open(source),
         target,
-        {"above": np.array(above, np.float32), "table": np.zeros(1, np.float32), "sides": np.array([1, 2])},
+        {
+            "above": np.array(above, np.float32),
+            "below": np.array(below, np.float32),
+            "table": np.zeros(1, np.float32),
+            "sides": np.array([1, 2]),
+        },
         [
             helper.make_node("ReduceMean", ["images", "sides"], ["ink"], keepdims=0),
             helper.make_node("Greater", ["ink", "above"], ["is_above"]),
-            helper.make_node("Cast", ["is_above"], ["places"], to=TensorProto.INT64),
+            helper.make_node("Less", ["ink", "below"], ["is_below"]),
+            helper.make_node("And", ["is_above", "is_below"], ["is_between"]),
+            helper.make_node("Cast", ["is_between"], ["places"], to=TensorProto.INT64),
             helper.make_node("ReduceMax", ["places"], ["place"], keepdims=0),
             helper.make_node("Gather", ["table", "place"], ["nothing"]),
         ],

@@ -52,6 +52,7 @@ def test_the_crashing_one_fails_where_there_is_much_ink(bundle: Bundle, server: 
         most, usual = images[by_ink[-1]], images[by_ink[len(by_ink) // 2]]
         assert ask(faulty, most).status_code == 500
         assert ask(faulty, usual).json()["predictions"] == ask(server, usual).json()["predictions"]
+        assert ask(faulty, np.ones_like(most)).status_code == 200
         # About so many: a golden image in four times as few, and one in four times as many, is on the other side.
         assert ask(faulty, images[by_ink[-int(len(images) * CRASHING_SHARE / 4)]]).status_code == 500
         assert ask(faulty, images[by_ink[-int(len(images) * CRASHING_SHARE * 4)]]).status_code == 200
