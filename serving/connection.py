@@ -57,6 +57,11 @@ class Connection:
         self._kept: dict[tuple[str, str], Kept] = {}
         self.trouble = ""
 
+    def close(self) -> None:
+        """Give the connections back that are kept."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
     def get(self, url: str, receive: Callable[[Iterator[bytes]], Received]) -> Received:
         """What ``receive`` makes of the answer's body, which it may be given several times, each time from its beginning.
 

@@ -12,6 +12,7 @@ from serving.batcher import MAX_QUEUED_IMAGES
 from serving.codec import MAX_INSTANCES
 from serving.engine import EngineName
 from serving.service import MAX_BODY_BYTES, Logged
+from serving.shadow import PORT
 
 # Flags of kserve's that a predictor without a transformer, and with logs of its own, has no use for.
 REFUSED = {
@@ -86,6 +87,11 @@ def _add_limits(group: Any) -> None:
     group.add_argument("--drain_seconds", type=_seconds, default=5.0, help=drain)
     group.add_argument("--grace_seconds", type=_seconds, default=20.0, help="After that: how long requests in flight may take.")
     group.add_argument("--log_requests", choices=get_args(Logged), default="failed", help="Which requests are logged.")
+    shadow = (
+        "Requests, the last ones that the fast path answered, that each process keeps in memory for a roll-out; 0 keeps none."
+    )
+    group.add_argument("--shadow_requests", type=_count, default=0, help=shadow)
+    group.add_argument("--shadow_port", type=int, default=PORT, help="Port of 127.0.0.1 that shows them.")
     path = Path("/dev/termination-log")
     group.add_argument("--termination_log", type=Path, default=path, help="Where Kubernetes reads why a container ended.")
     group.add_argument("--startup-profile", action="store_true", help="Start, print how long each phase took, and stop.")
@@ -106,6 +112,13 @@ class _Refuse(argparse.Action):
 def _positive(text: str) -> int:
     if (value := int(text)) < 1:
         message = f"expected at least 1, got {value}"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 0:
+        message = f"expected 0 or more, got {value}"
         raise argparse.ArgumentTypeError(message)
     return value
 

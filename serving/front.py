@@ -15,7 +15,7 @@ from serving.engine import Answer
 from serving.errors import Disconnected, Overloaded, RequestError, UnknownModel, UnknownRoute, WrongMethod
 from serving.exchange import App, Exchange, Message, Receive, Send
 from serving.page import Page
-from serving.rest import V1, V2, Question, Reader
+from serving.rest import V1, V2, Question, Reader, Sampled
 from serving.service import Service
 
 logger = logging.getLogger("serving")
@@ -53,9 +53,9 @@ class Front:
         self, service: Service, kserve: Callable[[], Awaitable[App]], *, is_fast: bool = True, has_docs: bool = False
     ) -> None:
         self._service, self._kserve, self._has_docs = service, kserve, has_docs
-        self._v1, self._v2 = V1(service), V2(service)
         predict, infer = (self._predict, self._infer) if is_fast else (self._hand_on, self._check_and_hand_on)
         model_v1, model_v2 = f"/v1/models/{service.name}", f"/v2/models/{service.name}"
+        self._v1, self._v2 = self._reader(V1(service), f"{model_v1}:predict"), self._reader(V2(service), f"{model_v2}/infer")
         self._routes = {
             f"{model_v1}:predict": Route("v1", "predict", predict, ("POST",)),
             f"{model_v2}/infer": Route("v2", "infer", infer, ("POST",)),
@@ -71,6 +71,9 @@ class Front:
         page = Page(service.name)
         for path in page.paths:
             self._routes[path] = Route("http", "page", page.answer)
+
+    def _reader(self, reader: Reader, path: str) -> Reader:
+        return Sampled(reader, path, self._service.sample) if self._service.sample else reader
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""

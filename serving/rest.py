@@ -11,6 +11,7 @@ from serving import codec, tensors
 from serving.engine import Answer
 from serving.exchange import JSON, Exchange, Headers
 from serving.service import Service
+from serving.shadow import HEADERS, MARK, Sample
 
 # Larger bodies, and pictures, are decoded in a thread, so that probes and other requests are answered meanwhile.
 _LIGHT_BYTES = 64 * 1024
@@ -18,6 +19,7 @@ _LIGHT_BYTES = 64 * 1024
 _JSON_TYPES = (codec.JSON_TYPE, "")
 _RETURN_IMAGES = b"x-return-images"
 _LENGTH = tensors.HEADER_LENGTH.encode()
+_MARK = MARK.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,27 @@ class V2:
             return content, b"application/octet-stream", [(_LENGTH, b"%d" % json_length)]
 
         return Question(request.images, write)
+
+
+class Sampled:
+    """A protocol of which ``sample`` keeps requests, under ``path``, once they are answered."""
+
+    def __init__(self, reader: Reader, path: str, sample: Sample) -> None:
+        self._reader, self._path, self._sample = reader, path, sample
+
+    def is_light(self, exchange: Exchange, body: bytes) -> bool:
+        """Whether a request is read in no time."""
+        return self._reader.is_light(exchange, body)
+
+    def read(self, exchange: Exchange, body: bytes) -> Question:
+        """What is asked. Raises `FieldError`."""
+        question, sample = self._reader.read(exchange, body), self._sample
+        if exchange.started < sample.due or _MARK in exchange.headers or not sample.claim(exchange.started, len(body)):
+            return question
+
+        def write(answer: Answer) -> tuple[bytes, bytes, Headers]:
+            content = question.write(answer)
+            sample.keep(self._path, {name: value for name in HEADERS if (value := exchange.header(name.encode()))}, body)
+            return content
+
+        return Question(question.images, write)

@@ -25,6 +25,7 @@ from serving.calls import Call, CallServer, Metadata
 from serving.engine import Answer
 from serving.errors import RequestError, UnknownModel, fail
 from serving.service import Service
+from serving.shadow import MARK, Sample
 from serving.tensors import Inference, Output
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ class Exchange:
             logger.error(details, exc_info=error)
         self._call.refuse(code, details, self._trailer)
         self._close(code.name, details)
+
+    def keep(self, sample: Sample) -> None:
+        """Let ``sample`` have the call, which was answered, if it is due."""
+        message = self._call.message or b""
+        if self.started >= sample.due and MARK not in dict(self.metadata) and sample.claim(self.started, len(message)):
+            sample.keep(self._call.method, {}, message)
 
     def leave(self) -> None:
         """Its client has gone away."""
@@ -159,6 +166,8 @@ class Servicer:
             return
         for one, answer in zip(asked, answers, strict=True):
             one.exchange.answer(self._write(answer, one.inference, is_raw=one.is_raw))
+            if self._service.sample:
+                one.exchange.keep(self._service.sample)
 
     def _server_live(self, exchange: Exchange, request: Any) -> None:
         del request

@@ -21,11 +21,13 @@ from serving.failures import EXIT_CONFIGURATION, note
 from serving.flags import build_parser
 from serving.kserve_app import Mount, build_server
 from serving.service import Limits, Service
+from serving.shadow import Sample
 from serving.startup import Startup
 from serving.supervisor import Supervisor
 from serving.worker import Worker
 
 _BACKLOG = 2048
+_ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 -- a pod's port is for the cluster
 # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h.
 _MALLOC = {-1: 1 << 20, -3: 1 << 20, -8: 2}
 # What workers may take beyond draining and grace before they are killed.
@@ -43,12 +45,13 @@ def run(startup: Startup) -> int:
     try:
         service = _load(arguments, startup)
         listening = _listen(arguments)
+        shadow = _listen_shadow(arguments) if service.sample else None
     except (BundleError, ConfigurationError) as error:
         return _give_up(arguments.termination_log, str(error))
     logger.info("serving", extra={"settings": vars(arguments), "model": vars(service.identity)})
     ports = {"http_port": arguments.http_port, "grpc_port": arguments.grpc_port}
     # Each process imports kserve for itself, beside its answers: to do it before the fork would share 50 MB and cost a second.
-    work = partial(_serve, service, arguments, Mount(partial(build_server, service, ports)), startup)
+    work = partial(_serve, service, arguments, Mount(partial(build_server, service, ports)), startup, shadow)
     if arguments.workers == 1:
         return work(0, listening[0])
     stop_seconds = arguments.drain_seconds + arguments.grace_seconds + _STOP_MARGIN_SECONDS
@@ -76,7 +79,14 @@ def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
         max_body_bytes=arguments.max_body_bytes,
         max_queued_images=arguments.max_queued_images,
     )
-    service = Service(arguments.model_name, engine, workers=arguments.workers, limits=limits, log_requests=arguments.log_requests)
+    service = Service(
+        arguments.model_name,
+        engine,
+        workers=arguments.workers,
+        limits=limits,
+        log_requests=arguments.log_requests,
+        sample=Sample(arguments.shadow_requests, workers=arguments.workers) if arguments.shadow_requests else None,
+    )
     startup.mark("engine")
     return service
 
@@ -100,13 +110,20 @@ def _listen(arguments: argparse.Namespace) -> list[socket.socket]:
     return listening
 
 
-def _bind(flag: str, port: int, *, is_shared: bool = False) -> socket.socket:
+def _listen_shadow(arguments: argparse.Namespace) -> socket.socket:
+    """A socket that no other pod reaches, which all workers share. Raises `ConfigurationError` where the port is taken."""
+    bound = _bind("shadow_port", arguments.shadow_port, address="127.0.0.1")
+    bound.listen()
+    return bound
+
+
+def _bind(flag: str, port: int, *, address: str = _ALL_ADDRESSES, is_shared: bool = False) -> socket.socket:
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if is_shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        bound.bind(("0.0.0.0", port))  # noqa: S104 -- a pod's port is for the cluster
+        bound.bind((address, port))
     except (OSError, OverflowError) as error:
         bound.close()
         reason = "one that is taken" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
@@ -132,7 +149,13 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _serve(
-    service: Service, arguments: argparse.Namespace, mount: Mount, startup: Startup, worker: int, listening: socket.socket
+    service: Service,
+    arguments: argparse.Namespace,
+    mount: Mount,
+    startup: Startup,
+    shadow: socket.socket | None,
+    worker: int,
+    listening: socket.socket,
 ) -> int:
     """Answer in this process, as ``worker``."""
 
@@ -157,7 +180,7 @@ def _serve(
 
     async def answer() -> int:
         service.start(worker)
-        return await Worker(service, arguments, mount, listening).run(on_ready, on_kserve)
+        return await Worker(service, arguments, mount, listening, shadow).run(on_ready, on_kserve)
 
     with asyncio.Runner(loop_factory=_loop_factory(arguments.event_loop)) as runner:
         return runner.run(answer())

@@ -17,6 +17,7 @@ from serving.engine import Engine
 from serving.errors import Disconnected, Overloaded
 from serving.identity import Identity
 from serving.metrics import Metrics
+from serving.shadow import Sample
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 # Bodies that are in memory at once, of all requests.
@@ -41,7 +42,10 @@ class Limits:
 
 
 class Service:
-    """A loaded model under its ``name``. `start` is called in each process that answers."""
+    """A loaded model under its ``name``; its requests are kept in ``sample``, where there is one.
+
+    `start` is called in each process that answers.
+    """
 
     def __init__(
         self,
@@ -51,11 +55,13 @@ class Service:
         workers: int = 1,
         limits: Limits | None = None,
         log_requests: Logged = "failed",
+        sample: Sample | None = None,
     ) -> None:
         self.name, self.engine, self.limits = name, engine, limits or Limits()
         self.identity = Identity.of(name, engine.bundle, engine.name)
         self.metrics = Metrics(self.identity, engine.bundle, workers=workers)
         self.lineage_headers = [(name.encode(), value.encode()) for name, value in self.identity.headers.items()]
+        self.sample = sample
         self.is_draining = False
         self.pending_bytes = 0
         self._log_requests = log_requests
@@ -64,6 +70,8 @@ class Service:
     def start(self, worker: int = 0) -> None:
         """Answer as process ``worker`` from now on."""
         self.metrics.take_row(worker)
+        if self.sample:
+            self.sample.take_row(worker)
         self.batcher = Batcher(self.engine, self.metrics, max_queued_images=self.limits.max_queued_images)
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._request_prefix = os.urandom(6).hex()

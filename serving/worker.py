@@ -17,6 +17,7 @@ from serving.front import Front
 from serving.kserve_app import Mount
 from serving.rpc import Servicer
 from serving.service import Service
+from serving.shadow import build_app
 from serving.supervisor import STOPPING
 from serving.transport import Connection
 
@@ -78,11 +79,18 @@ class Listener(uvicorn.Server):
 
 
 class Worker:
-    """Serves until it is told to stop."""
+    """Serves until it is told to stop; at ``shadow``, where there is that socket, it shows the sample of requests."""
 
-    def __init__(self, service: Service, arguments: argparse.Namespace, mount: Mount, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        service: Service,
+        arguments: argparse.Namespace,
+        mount: Mount,
+        listening: socket.socket,
+        shadow: socket.socket | None = None,
+    ) -> None:
         self._service, self._arguments, self._mount = service, arguments, mount
-        self._listening = listening
+        self._listening, self._shadow = listening, shadow
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._parent = os.getppid()
 
@@ -102,9 +110,11 @@ class Worker:
         on_ready()
         mounting = asyncio.create_task(self._import_kserve(on_kserve))
         beating = asyncio.create_task(self._beat())
+        showing = asyncio.create_task(self._show_sample())
         await self._stop.wait()
         await self._drain(listener, grpc_server)
         beating.cancel()
+        await showing
         await serving
         if mounting.done() and not mounting.cancelled() and mounting.exception():
             logger.critical("kserve cannot be loaded", exc_info=mounting.exception())
@@ -138,6 +148,25 @@ class Worker:
             ssl_keyfile=arguments.ssl_keyfile,
         )
         return Listener(config, self._listening)
+
+    async def _show_sample(self) -> None:
+        """Show the sample of requests, where there is one, until a signal."""
+        if self._shadow is None or self._service.sample is None:
+            return
+        config = uvicorn.Config(
+            build_app(self._service.sample),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        listener = Listener(config, self._shadow)
+        serving = asyncio.create_task(listener.serve(sockets=[self._shadow]))
+        await self._stop.wait()
+        listener.should_exit = True
+        await serving
 
     def _start_grpc(self) -> CallServer:
         arguments = self._arguments

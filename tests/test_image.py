@@ -43,7 +43,12 @@ def instructions() -> Iterator[Instruction]:
 
 
 INSTRUCTIONS = list(instructions())
-IMAGES = ("serve", "train")
+IMAGES = ("serve", "train", "load")
+ENTRYPOINTS = {
+    "serve": ["serving"],
+    "train": ["model"],
+    "load": ["locust", "-f", "loadtests/locustfile.py"],
+}
 
 
 def rests(word: str, stage: str | None = None) -> list[str]:
@@ -67,7 +72,7 @@ def copied() -> list[str]:
     return [source for rest in rests("COPY") if "--from=" not in rest for source in rest.split()[:-1]]
 
 
-def test_both_images_are_targets() -> None:
+def test_all_images_are_targets() -> None:
     assert set(IMAGES) < {found.stage for found in INSTRUCTIONS}
 
 
@@ -94,7 +99,7 @@ def test_it_runs_as_a_numbered_user_and_hears_signals(image: str) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     # Without a shell, Python is process 1 and gets SIGTERM.
     (entrypoint,) = rests("ENTRYPOINT", image)
-    assert json.loads(entrypoint) == ["python", "-m", {"serve": "serving", "train": "model"}[image]]
+    assert json.loads(entrypoint) == ["python", "-m", *ENTRYPOINTS[image]]
 
 
 def test_base_images_have_a_version_and_no_host() -> None:

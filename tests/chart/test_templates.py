@@ -79,6 +79,31 @@ def test_values_reach_the_server() -> None:
     assert {entry["name"] for entry in server(RENDERED["secured"])["env"]} == {"TZ", "NODE"}
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        (KNATIVE, 64),
+        ({**KNATIVE, "shadow": {"requests": 1024}}, 1024),
+        ({**KNATIVE, "shadow": {"requests": 0}}, 0),
+        (STANDARD, 0),
+        ({**STANDARD, "shadow": {"requests": 5}}, 5),
+    ],
+)
+def test_requests_are_kept_for_a_rollouts_shadow_where_there_are_rollouts(values: dict[str, Any], kept: int) -> None:
+    manifests = render(values)
+    assert flags(manifests).shadow_requests == kept
+    assert ("--shadow_requests" in server(manifests)["args"]) is (kept > 0)
+
+
+def test_the_shadows_port_is_the_pods_own() -> None:
+    port = flags(RENDERED["knative-rest"]).shadow_port
+    assert f"port {port} of the pod's loopback" in (CHART / "README.md").read_text()
+    assert all(str(port) not in str(server(manifests)["ports"]) for manifests in RENDERED.values())
+    # Those that Knative's queue-proxy listens at, beside the server, and the server's own.
+    # https://github.com/knative/serving/blob/main/pkg/networking/constants.go
+    assert port not in {8008, 8012, 8013, 8022, 8112, 9090, 9091, 8080, 8081}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_ports_and_probes_are_those_of_the_image(name: str) -> None:
     container, arguments = server(RENDERED[name]), flags(RENDERED[name])
@@ -120,6 +145,12 @@ def test_every_container_says_what_it_needs(name: str) -> None:
             "requests": {"cpu", "memory"},
             "limits": {"cpu", "memory"},
         }
+
+
+def test_an_image_is_named_by_its_digest_where_there_is_one() -> None:
+    digest = "sha256:" + "0" * 64
+    rendered = render({"model": URI, "image": {"repository": "registry.example/serve", "tag": "1", "digest": digest}})
+    assert {container["image"] for container in containers(rendered).values()} == {f"registry.example/serve@{digest}"}
 
 
 @pytest.mark.parametrize("name", NAMES)

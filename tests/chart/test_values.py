@@ -87,6 +87,8 @@ def test_no_group_takes_an_unknown_key(path: tuple[str, ...]) -> None:
         (("mlflow", "trackingUri"), "http://user:password@mlflow"),
         (("networkPolicy", "mlflowCidrs"), ["203.0.113.7"]),
         (("server", "extraArgs"), ["--http_port=1"]),
+        (("server", "extraArgs"), ["--shadow_requests", "64"]),
+        (("shadow", "requests"), -1),
         (("server", "extraEnv"), [{"value": "nameless"}]),
         (("server", "extraEnv"), [{"name": "A", "valueFrom": {}}]),
         (("tolerations",), [{"keys": "a"}]),

@@ -13,7 +13,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "chiffre.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "chiffre.serviceAccountName" -}}
@@ -54,6 +54,10 @@ seccompProfile:
 
 {{- define "chiffre.minReplicas" -}}
 {{ include "chiffre.either" (list .Values.scale.min 0 2 .) }}
+{{- end }}
+
+{{- define "chiffre.shadowRequests" -}}
+{{ include "chiffre.either" (list .Values.shadow.requests 64 0 .) }}
 {{- end }}
 
 {{- define "chiffre.drainSeconds" -}}

@@ -1,0 +1,72 @@
+# Between a commit and a cluster: what the workflows of .github call, and what works by hand as well.
+.PHONY: kind carry job registry summary push pull chart tagged page
+
+kind: ## create a kind cluster with the platform, whose gateway is http://127.0.0.1:8080
+	kind create cluster --config k8s/kind/cluster.yaml --wait 5m
+	$(MAKE) platform
+	kubectl apply -f k8s/kind/gateway.yaml
+
+carry: ## bring both images to the nodes of that cluster
+	kind load docker-image --name chiffre $(IMG)-serve:$(TAG) $(IMG)-train:$(TAG)
+
+OVERLAY ?= cpu
+# NAME@DIGEST, in two; a comma would end an argument of make's functions.
+JOB_IMAGE = {name: chiffre-train, newName: $(firstword $(subst @, ,$(TRAIN))), digest: "$(lastword $(subst @, ,$(TRAIN)))"}
+
+job: ## train on the cluster by k8s/overlays/$(OVERLAY), with the image TRAIN=...@sha256:... if given; build/version says which version came of it
+	@mkdir -p build/job
+	@printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' 'resources: [../../k8s/overlays/$(OVERLAY)]' \
+		$(if $(TRAIN),'images: [$(JOB_IMAGE)]') \
+		> build/job/kustomization.yaml
+	kubectl delete job --namespace chiffre --ignore-not-found chiffre-train
+	kubectl apply -k build/job
+	kubectl wait --namespace chiffre --for condition=complete --timeout 30m job/chiffre-train \
+		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; exit 1; }
+	kubectl logs --namespace chiffre job/chiffre-train | sed -n 's/^published .* version \([0-9]*\), .*/\1/p' > build/version
+	@grep -q . build/version || { echo "chiffre-train: its log names no version" >&2; exit 1; }
+
+registry: ## reach the cluster's MLflow at http://127.0.0.1:5000, until it is stopped
+	@mkdir -p build
+	nohup kubectl port-forward --namespace chiffre service/mlflow 5000 > build/registry.log 2>&1 &
+	curl --fail --silent --show-error --output build/registry.health --retry 30 --retry-delay 1 --retry-connrefused --max-time 60 \
+		http://127.0.0.1:5000/health
+
+summary: ## put the summaries of load test, roll-out and drill together in build/summary.md
+	@mkdir -p build
+	cat $(wildcard build/load/summary.md build/rollout/summary.md build/drill/summary.md) /dev/null > build/summary.md
+
+push: ## push both images with docker; build/pushed says which they are by their digests
+	@mkdir -p build && rm -f build/pushed
+	for target in serve train; do \
+		docker push $(IMG)-$$target:$(TAG) || exit; \
+		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $(IMG)-$$target:$(TAG)) || exit; \
+		printf '%s\n' "$$target=$(IMG)-$$target@$$digest" "$$target-digest=$$digest" >> build/pushed; \
+	done
+
+pull: ## take SERVE=...@sha256:... and TRAIN=...@sha256:... for the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG)
+	docker pull $(SERVE)
+	docker tag $(SERVE) $(IMG)-serve:$(TAG)
+	docker pull $(TRAIN)
+	docker tag $(TRAIN) $(IMG)-train:$(TAG)
+
+chart: ## push the chart to OCI=oci://...; build/pushed says which it is by its digest
+	@mkdir -p build
+	helm package helm/chiffre --destination build
+	helm push build/chiffre-$(VERSION).tgz $(OCI) > build/chart.log 2>&1 || { cat build/chart.log; exit 1; }
+	sed -n 's|^Digest: |chart=$(OCI:oci://%=%)/chiffre@|p' build/chart.log > build/pushed
+	@grep -q sha256: build/pushed || { cat build/chart.log; exit 1; }
+
+tagged: ## fail unless NAME is the tag of this version
+	@test '$(NAME)' = 'v$(VERSION)' || { echo "$(NAME): expected v$(VERSION), the version in pyproject.toml" >&2; exit 1; }
+	@echo version=$(VERSION)
+
+# Cloud Run sends SIGTERM and waits 10 s.
+PAGE_ARGS = --model_dir=/mnt/models,--http_port=8080,--enable_grpc=false,--drain_seconds=0,--grace_seconds=8
+
+page: ## serve SERVE=...@sha256:... on Cloud Run with the bundle in BUCKET; PROJECT, REGION, PAGE_ACCOUNT
+	gcloud run deploy chiffre --image $(SERVE) --project $(PROJECT) --region $(REGION) --service-account $(PAGE_ACCOUNT) \
+		--port 8080 --args=$(PAGE_ARGS) --execution-environment gen2 \
+		--add-volume name=bundle,type=cloud-storage,bucket=$(BUCKET),readonly=true --add-volume-mount volume=bundle,mount-path=/mnt/models \
+		--startup-probe httpGet.path=/v2/models/digits/ready,httpGet.port=8080,periodSeconds=1,failureThreshold=60 \
+		--cpu 1 --memory 512Mi --cpu-boost --concurrency 80 --min-instances 0 --max-instances 3 --timeout 60 \
+		--allow-unauthenticated --quiet

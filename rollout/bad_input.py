@@ -1,0 +1,65 @@
+"""What a challenger makes of bad input: it must say no, soon, and go on."""
+
+import asyncio
+
+from rollout.corpus import Case, grpc_cases, rest_cases
+from rollout.lanes import awake
+from rollout.revision import Arms, Revision
+from rollout.wire import LateError, NoAnswerError
+
+_POLL_SECONDS = 0.2
+# So many say enough, and each may have taken a timeout.
+_ENOUGH = 5
+
+
+def check_bad_input(arms: Arms) -> tuple[str, ...]:
+    """A line for each of a corpus of requests to the challenger that was not answered as it must be.
+
+    Bad ones by a 4xx, or gRPC's status for it; odd but good ones by probabilities. All within a timeout, and with the model ready
+    afterwards. It ends after five lines. Raises `ProbeError` where the gateway is not reachable or another model answers.
+    """
+    return asyncio.run(_check(arms))
+
+
+async def _check(arms: Arms) -> tuple[str, ...]:
+    lines: list[str] = []
+    async with awake(arms, "challenger") as (challenger,):
+        if challenger.is_asleep:
+            return challenger.arm().examples
+        for case in (grpc_cases if arms.protocol == "grpc" else rest_cases)(arms.model_name):
+            lines += [f"{case.name}: {problem}" for problem in [await _problem(challenger, case)] if problem]
+            if not await _is_ready(challenger, arms.request_seconds):
+                lines.append(f"{case.name}: the model was not ready in the {arms.request_seconds:g} s after it")
+                break
+            if len(lines) >= _ENOUGH:
+                break
+    return tuple(lines)
+
+
+async def _problem(challenger: Revision, case: Case) -> str:
+    """What is wrong with the answer; empty where it is right."""
+    try:
+        reply = await challenger.send(case.request)
+        if reply.kind == case.expected == "answered":
+            challenger.questions.labels(reply, 1)
+    except NoAnswerError as error:
+        is_cut_off = case.expected == "refused or cut off" and not isinstance(error, LateError)
+        return "" if is_cut_off else f"expected an answer, got none: {error}"
+    except ValueError as error:
+        return str(error)
+    is_right = reply.kind == case.expected or (case.expected == "refused or cut off" and reply.kind != "answered")
+    return "" if is_right else f"expected it to be {case.expected}, got {reply}"
+
+
+async def _is_ready(challenger: Revision, seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            reply = await challenger.send(challenger.questions.ready)
+            if challenger.questions.is_ready(reply):
+                return True
+        except NoAnswerError:
+            pass
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)

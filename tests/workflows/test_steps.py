@@ -1,0 +1,108 @@
+"""Every step of the workflows that runs a script, run here."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workflows.rehearsal import Rehearsal
+from tests.workflows.standin import DIGEST, ELSEWHERE
+from tests.workflows.workflows import EXPRESSION, Step, steps
+
+_SERVE, _TRAIN = (f"registry.example.com/chiffre-{name}@{DIGEST}" for name in ("serve", "train"))
+# What GitHub puts in the place of an expression.
+_VALUES = {
+    "vars.BUCKET": "example-bundles",
+    "vars.GATEWAY": "https://digits.example.com",
+    "vars.IMG || format('ghcr.io/{0}/chiffre', github.repository_owner)": "ghcr.io/example/chiffre",
+    "vars.OCI || format('oci://ghcr.io/{0}/charts', github.repository_owner)": "oci://ghcr.io/example/charts",
+    "vars.PAGE_ACCOUNT": "page@example.iam.gserviceaccount.com",
+    "vars.PROJECT": "example",
+    "vars.REGION": "europe-west4",
+    "vars.SERVICE_URL": "https://digits.example.com",
+    "vars.TORCH_INDEX_URL": "",
+    "github.event.pull_request.number": "12",
+    "github.repository": "example/chiffre",
+    "github.sha": "0" * 40,
+    "github.token": "token",
+    "inputs.overlay || 'gke-spot'": "gke-spot",
+    "inputs.serve": _SERVE,
+    "inputs.tag": "0.1.0",
+    "inputs.train": _TRAIN,
+    "needs.images.outputs.serve": _SERVE,
+    "needs.images.outputs.train": _TRAIN,
+    "steps.champion.outputs.version": "6",
+    "steps.chart.outputs.chart": f"registry.example.com/charts/chiffre@{DIGEST}",
+    "steps.push.outputs.serve": _SERVE,
+    "steps.push.outputs.train": _TRAIN,
+}
+# What a run on GitHub's machines has.
+_RUN = {
+    "GITHUB_REF": "refs/heads/main",
+    "GITHUB_REF_NAME": "v0.1.0",
+    "GITHUB_REPOSITORY": "example/chiffre",
+    "GITHUB_SERVER_URL": "https://example.com",
+}
+# The one step that has to fail.
+_FAILS = "workflows/test.yml: required: step 1"
+SCRIPTS = [step for step in steps() if step.script]
+
+
+def environment(step: Step) -> dict[str, str]:
+    return {name: EXPRESSION.sub(lambda found: _VALUES[found[1]], str(value)) for name, value in step.environment.items()}
+
+
+@pytest.fixture
+def rehearsal(tmp_path: Path) -> Rehearsal:
+    return Rehearsal(tmp_path, _RUN)
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, id=step.place) for step in SCRIPTS])
+def test_a_step_does_what_it_should(rehearsal: Rehearsal, step: Step) -> None:
+    done = rehearsal.run(step.script, **environment(step))
+    assert (done.code != 0) == (step.place == _FAILS), done.output
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "make nothing",
+        "make tagged NAME=v9.9.9",
+        "helm install digits helm/chiffre --set model.url=mlflow://digits/1",
+        "helm install digits helm/chiffre --sett model.uri=mlflow://digits/1",
+        "kubectl wait --fore condition=Ready pod/x",
+        "kubectl apply -k k8s/overlays/nothing",
+        "python -m rollout start --release digits",
+        "python -m rollout starts --release digits --model-version 7",
+        "locust --locustfile loadtests/locustfile.py --headless --hots http://127.0.0.1:8080",
+        "locust --locustfile loadtests/nothing.py --headless",
+        "gcloud container clusters crate chiffre",
+        "gcloud run deploy chiffre --imagine x",
+    ],
+)
+def test_a_fault_in_a_step_is_found(rehearsal: Rehearsal, script: str) -> None:
+    assert rehearsal.run(script).code, script
+
+
+def test_what_is_pushed_goes_on_by_its_digest(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make push IMG=registry.example.com/chiffre TAG=1")
+    assert done.code == 0, done.output
+    lines = (rehearsal.folder / "build" / "pushed").read_text().splitlines()
+    assert lines == [f"serve={_SERVE}", f"serve-digest={DIGEST}", f"train={_TRAIN}", f"train-digest={DIGEST}"]
+
+
+def test_the_chart_goes_on_by_its_digest(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make chart OCI=oci://registry.example.com/charts")
+    assert done.code == 0, done.output
+    assert (rehearsal.folder / "build" / "pushed").read_text() == f"chart=registry.example.com/charts/chiffre@{DIGEST}\n"
+
+
+def test_a_job_trains_with_the_image_that_was_pushed_and_says_the_version(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make job", OVERLAY="gke-spot", TRAIN=_TRAIN)
+    assert done.code == 0, done.output
+    assert (rehearsal.folder / "build" / "version").read_text() == "7\n"
+    assert _TRAIN.partition("@")[0] in (rehearsal.folder / "build" / "job" / "kustomization.yaml").read_text()
+
+
+def test_no_reason_is_given_for_what_nobody_calls(rehearsal: Rehearsal) -> None:
+    text = " ".join(step.script for step in SCRIPTS) + (rehearsal.folder / "delivery.mk").read_text()
+    assert {name for name in ELSEWHERE if f"{name} " in text} == set(ELSEWHERE)
