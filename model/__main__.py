@@ -6,6 +6,7 @@
     python -m model publish --bundle build/bundle                 # test the bundle, register it as challenger
     python -m model fit --publish_as digits --ckpt_path last      # the two above, as the Job of k8s/ runs them
     python -m model sync --directory build                        # send what a dead tracking server did not take
+    python -m model report --bundle build/bundle                  # one page on what the model can do and where it fails
 
 Exit codes: 0 done; 1 failed, may be tried again; 2 the command, configuration or data must be mended first;
 3 publish refused the model; 128 + n stopped by signal n.
@@ -24,11 +25,12 @@ from model.errors import ConfigError
 from model.export import ParityError
 from model.idx import DataError
 from model.registry import RefusedError, publish
+from model.report import report
 from model.signals import stop_on_sigterm
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS: dict[str, Callable[..., object]] = {"publish": publish, "sync": sync}
+_COMMANDS: dict[str, Callable[..., object]] = {"publish": publish, "report": report, "sync": sync}
 
 
 def main() -> int:

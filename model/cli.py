@@ -250,5 +250,5 @@ def run_lightning() -> None:
             "num_sanity_val_steps": 0,
         },
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": "python -m model", "epilog": "Also: publish, sync; each has its own --help."},
+        parser_kwargs={"prog": "python -m model", "epilog": "Also: publish, report, sync; each has its own --help."},
     )
