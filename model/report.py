@@ -82,7 +82,10 @@ def _log(path: Path, bundle: Bundle, uri: str) -> None:
         print(f"not logged: {bundle.directory / MANIFEST} names no MLflow run", flush=True)
         return
     try:
-        connect(uri).log_artifact(run_id, str(path))
+        client = connect(uri)
+        # First, since MLflow would write to where it remembers another server's run of this id to keep its files.
+        client.get_run(run_id)
+        client.log_artifact(run_id, str(path))
     except SENDING_ERRORS as error:
         message = f"MLflow at {uri} did not take {path} for run {run_id} (--track false does not ask it to): {brief(error)}"
         raise TrackingError(message) from error

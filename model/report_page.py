@@ -113,7 +113,7 @@ def _confusion_cell(count: int, total: int, largest: int, *, is_right: bool) -> 
         f"--good) / {0.35 * count / total:.2f}" if is_right else f"--bad) / {0.12 + 0.4 * (count / max(largest, 1)) ** 0.5:.2f}"
     )
     share = 100 * count / total
-    return f'<td style="background: rgb(var({colour})">{count:,}<small>{share:.{1 if is_right else 2}f} %</small></td>'
+    return f'<td style="background: rgb(var({colour})">{count:,} <small>{share:.{1 if is_right else 2}f} %</small></td>'
 
 
 def _classes(findings: Findings) -> str:
