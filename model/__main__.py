@@ -40,7 +40,7 @@ def main() -> int:
         if arguments and arguments[0] in _COMMANDS:
             auto_cli(_COMMANDS[arguments[0]], args=arguments[1:], as_positional=False, prog=f"python -m model {arguments[0]}")
         else:
-            run_lightning()
+            run_lightning({name: str(command.__doc__).partition("\n")[0] for name, command in _COMMANDS.items()})
     except (ConfigError, DataError, BundleError, MisconfigurationException) as error:
         return _fail(error, EXIT_CONFIGURATION)
     except RefusedError as error:

@@ -27,7 +27,7 @@ def report(
     *,
     track: bool = True,
 ) -> Path:
-    """Write a page on a bundle's model: its mistakes, its calibration, what shifted images do to it, and where it comes from.
+    """Write a page on a bundle's model: mistakes, calibration, accuracy under shifts, lineage.
 
     Args:
         bundle: The bundle's directory.

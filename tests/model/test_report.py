@@ -325,3 +325,14 @@ def test_bad_input_exits_2_in_one_sentence(
     assert message.format(tmp=tmp_path) in shown
     assert "Traceback" not in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_help_lists_commands_that_are_not_lightnings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["model", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out
+    assert re.search(r"^    report +Write a page on a bundle's model: ", shown, re.MULTILINE)
+    assert re.search(
+        r"^    publish +Test a bundle and register it as a new version, with the alias challenger\.$", shown, re.MULTILINE
+    )
