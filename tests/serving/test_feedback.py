@@ -89,7 +89,9 @@ def labelled(mnist: MnistData, count: int, version: str, source: Source = "asked
     return Labelled(images=images[:count], labels=labels[:count], model_version=version, source=source)
 
 
-def test_the_model_predicts_again_and_is_counted_for_and_nothing_else_is(bundle: Bundle, mnist: MnistData, identity: Identity) -> None:
+def test_the_model_predicts_again_and_is_counted_for_and_nothing_else_is(
+    bundle: Bundle, mnist: MnistData, identity: Identity
+) -> None:
     engine, metrics = Engine(bundle), Metrics(identity, bundle)
     taken = Feedback(Terms(), identity)
     metrics.include(taken.confusion)
@@ -119,7 +121,9 @@ class Untouched:
         raise AssertionError(images)
 
 
-def test_another_versions_answers_are_counted_apart_and_not_predicted(bundle: Bundle, mnist: MnistData, identity: Identity) -> None:
+def test_another_versions_answers_are_counted_apart_and_not_predicted(
+    bundle: Bundle, mnist: MnistData, identity: Identity
+) -> None:
     taken = Feedback(Terms(), identity)
 
     async def steps() -> None:

@@ -77,7 +77,10 @@ def test_v2_says_it_in_json_and_in_binary(is_binary: tuple[bool, bool]) -> None:
         ({"labels": ...}, "labels: expected a list of labels, each a label of 0 to 9, got no such key"),
         ({"instances": ...}, "instances: expected a list of images"),
         ({"instances": [BLANK, BLANK, [0.0] * 783]}, "instances[2]: expected 28 rows"),
-        ({"instances": [BLANK] * (MAX_INSTANCES + 1)}, f"instances: expected 1 to {MAX_INSTANCES} images, got {MAX_INSTANCES + 1}"),
+        (
+            {"instances": [BLANK] * (MAX_INSTANCES + 1)},
+            f"instances: expected 1 to {MAX_INSTANCES} images, got {MAX_INSTANCES + 1}",
+        ),
         ({"instances": [], "labels": []}, f"instances: expected 1 to {MAX_INSTANCES} images, got 0"),
         ({"model_version": ...}, "model_version: expected the version that answered, as x-model-version has it, got no such key"),
         ({"model_version": 3}, "model_version: expected the version that answered, as x-model-version has it, got 3"),
@@ -165,7 +168,10 @@ SIZE, LABELS_SIZE = IMAGES.nbytes, 24
         (resized(SIZE, LABELS_SIZE, tail=-1), "inputs[1].parameters.binary_data_size: expected 23, which follow, got 24"),
         (resized(SIZE, None), "inputs[1].parameters.binary_data_size: expected 24, which follow, got null"),
         (resized(SIZE - 4, LABELS_SIZE + 4), "inputs[0]: expected 9408 bytes, FP32 of shape [3, 28, 28], got 9404"),
-        (resized(SIZE + 99, LABELS_SIZE), "inputs[0].parameters.binary_data_size: expected 9432, which follow the JSON, got 9507"),
+        (
+            resized(SIZE + 99, LABELS_SIZE),
+            "inputs[0].parameters.binary_data_size: expected 9432, which follow the JSON, got 9507",
+        ),
         (resized(-1, LABELS_SIZE), "inputs[0].parameters.binary_data_size: expected 9432, which follow the JSON, got -1"),
         (resized(True, LABELS_SIZE), "inputs[0].parameters.binary_data_size: expected 9432, which follow the JSON, got true"),
     ],
