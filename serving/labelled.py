@@ -101,7 +101,8 @@ def _divide(tensor: dict[str, Any], binary: bytes) -> tuple[bytes, bytes]:
 def _read_labels(tensor: dict[str, Any], binary: bytes, images: int) -> Labels:
     field = "inputs[1]"
     for key, expected in {"name": _INPUTS[1], "datatype": "INT64", "shape": [images]}.items():
-        if tensor.get(key) != expected:
+        # True is 1 and 2.0 is 2, but in no shape.
+        if tensor.get(key) != expected or (key == "shape" and type(tensor[key][0]) is not int):
             fail(f"{field}.{key}", f"{expected}", kind(tensor.get(key)))
     given = tensors.parameters(f"{field}.parameters", tensor)
     if "binary_data_size" not in given:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Route, expect
 
 from model.bundle import Bundle
 from tests.integration.test_metrics import scrape, value
-from tests.integration.test_page import DIGITS, ONE, Visit, browser, colour, contrast
+from tests.integration.test_page import DIGITS, ONE, PREDICT, Visit, browser, colour, contrast
 from tests.processes import Server
 
 __all__ = ["browser"]
@@ -139,17 +139,22 @@ def test_a_drawing_that_is_picked_is_asked_about_and_counted_apart(start: Callab
 def test_the_share_that_the_server_states_is_picked_before_there_is_an_answer(start: Callable[..., Talk]) -> None:
     visit = start()
     assert visit.page.locator('meta[name="feedback"]').get_attribute("content") == "0.05"
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
     for chance, question in ((0.049, ASKED), (0.051, QUESTION)):
         visit.page.evaluate(f"Math.random = () => {chance}")
-        held: list[Any] = []
-        visit.page.route("**/v1/models/digits:predict", held.append)
+        held.clear()
+        visit.page.route(PREDICT, hold)
         visit.draw(ONE)
         visit.page.wait_for_timeout(200)
         # Chance has decided: what it would say now makes no difference.
         visit.page.evaluate(f"Math.random = () => {1 - chance}")
+        assert held
+        # What was held goes on by that.
         visit.page.unroute_all()
-        for route in held:
-            route.continue_()
         visit.expect_spoken(1)
         visit.draw([[(0.5, 0.2), (0.5, 0.5)]])
         expect(visit.question).to_have_text(question)
