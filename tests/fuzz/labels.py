@@ -11,7 +11,7 @@ from tests.fuzz.rest import odd_headers
 from tests.fuzz.values import NUMBERS, Raw, mutate, surprise, write
 
 _COUNTS = (1,) * 6 + (2, 3, 7)
-_ODD_LABELS = (10, -1, 7.0, True, None, "7", [7], 2**63 - 1, -(2**63), {})
+_ODD_LABELS: tuple[Any, ...] = (10, -1, 7.0, True, None, "7", [7], 2**63 - 1, -(2**63), {})
 _OTHER_VERSIONS = ("", "0", "é", "x" * 128, "x" * 129, "\u0000", 3, None, True, ["3"], {"3": 3})
 _OTHER_SOURCES = ("ASKED", "", None, 0, ["asked"], "asked" * 1000)
 
@@ -40,7 +40,8 @@ class Feedback:
             {"name": "labels", "shape": [count], "datatype": "INT64"},
         ]
         tail = b""
-        for tensor, array in zip(tensors, (pixels, labels), strict=True):
+        arrays: tuple[Any, ...] = (pixels, labels)
+        for tensor, array in zip(tensors, arrays, strict=True):
             if random.random() < 0.5:
                 tensor["parameters"] = {"binary_data_size": array.nbytes}
                 tail += array.tobytes()

@@ -16,8 +16,9 @@ from model.bundle import Bundle, Floats, Labels
 from model.data import MnistData
 from serving.engine import Engine
 from tests.integration.test_metrics import Samples, scrape, value
-from tests.integration.test_protocols import call, pb
+from tests.integration.test_protocols import call
 from tests.processes import ROOT, Server
+from tests.questions import pb
 
 IMAGES = "chiffre_feedback_images_total"
 # What is counted of traffic, whatever it is called by version.
@@ -30,6 +31,11 @@ def taking(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Server]:
     flags = ("--feedback", "true", "--feedback_per_second", "10000", *request.param)
     with Server("--model_dir", str(bundle.directory), *flags) as running:
         yield running
+
+
+def first(mnist: MnistData, count: int) -> tuple[Floats, Labels]:
+    images, labels = mnist.split("test").arrays()
+    return images[:count], labels[:count]
 
 
 def v1_url(server: Server) -> str:
@@ -70,7 +76,7 @@ def check_confusion(samples: Samples, bundle: Bundle, images: Floats, labels: La
 def test_feedback_of_both_protocols_is_counted_by_all_processes_and_is_no_traffic(
     taking: Server, bundle: Bundle, mnist: MnistData
 ) -> None:
-    images, labels = (part[:60] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 60)
     labels = labels.copy()
     labels[::7] = (labels[::7] + 1) % 10
     right = Engine(bundle).answer(images).labels == labels
@@ -95,11 +101,11 @@ def test_feedback_of_both_protocols_is_counted_by_all_processes_and_is_no_traffi
 
 def test_a_prediction_and_what_is_said_of_it_by_the_header(taking: Server, mnist: MnistData) -> None:
     picture = base64.b64encode((ROOT / "data" / "seven.png").read_bytes()).decode()
-    instances = [{"b64": picture}, mnist.split("test").images[0].tolist()]
+    instances: list[Any] = [{"b64": picture}, mnist.split("test").images[0].tolist()]
     predicted = httpx.post(taking.predict_url, json={"instances": instances}, timeout=10)
     labels = [prediction["label"] for prediction in predicted.json()["predictions"]]
     version = predicted.headers["x-model-version"]
-    body = {"instances": instances, "labels": labels, "model_version": version, "source": "asked"}
+    body: dict[str, Any] = {"instances": instances, "labels": labels, "model_version": version, "source": "asked"}
     assert httpx.post(v1_url(taking), json=body, timeout=10).json()["correct"] == 2
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 784], "data": [0] * 784}
     told = {"name": "labels", "datatype": "INT64", "shape": [1], "data": [3]}
@@ -108,7 +114,7 @@ def test_a_prediction_and_what_is_said_of_it_by_the_header(taking: Server, mnist
 
 
 def test_another_versions_answers_are_counted_apart(taking: Server, bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = (part[:3] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 3)
     expected = {"counted": 0, "correct": 0, "other_version": 3, "model_version": bundle.version}
     answer = httpx.post(v1_url(taking), json=v1_body(images, labels, "another"), timeout=10)
     assert (answer.status_code, answer.json()) == (200, expected)
@@ -120,7 +126,7 @@ def test_another_versions_answers_are_counted_apart(taking: Server, bundle: Bund
 
 
 def test_bad_feedback_is_told_the_field_and_counts_nothing(taking: Server, bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = (part[:4] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 4)
     good = v1_body(images, labels, bundle.version)
     bad = {
         "labels[3]: expected a label of 0 to 9, got 11": {**good, "labels": [7, 2, 1, 11]},
@@ -140,7 +146,7 @@ def test_bad_feedback_is_told_the_field_and_counts_nothing(taking: Server, bundl
 
 
 def test_feedback_is_taken_at_a_rate_for_each_process(bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = (part[:64] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 64)
     flags = ("--feedback", "true", "--feedback_per_second", "0.5")
     with Server("--model_dir", str(bundle.directory), *flags) as server, httpx.Client(timeout=10) as client:
         assert client.post(v1_url(server), json=v1_body(images, labels, bundle.version)).status_code == 200
@@ -159,7 +165,7 @@ def test_feedback_is_taken_at_a_rate_for_each_process(bundle: Bundle, mnist: Mni
 
 
 def test_a_server_takes_no_feedback_unless_it_is_told_to(server: Server, bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = (part[:1] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 1)
     says = "feedback: expected a server that takes it, which one started with --feedback true does, got one that does not"
     answers = [httpx.post(v1_url(server), json=v1_body(images, labels, bundle.version), timeout=10)]
     answers.append(send_tensors(server, images, labels, bundle.version))
@@ -178,7 +184,7 @@ def test_grpc_has_no_feedback(taking: Server) -> None:
 
 
 def test_a_burst_of_feedback_loses_none_and_predictions_go_on(taking: Server, bundle: Bundle, mnist: MnistData) -> None:
-    images, labels = (part[:64] for part in mnist.split("test").arrays())
+    images, labels = first(mnist, 64)
     body = json.dumps(v1_body(images, labels, bundle.version)).encode()
     question = {"instances": images[:1].tolist()}
     with ThreadPoolExecutor(8) as pool:

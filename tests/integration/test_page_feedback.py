@@ -45,7 +45,8 @@ class Talk(Visit):
         """What is sent when ``action`` is done."""
         with self.page.expect_request(FEEDBACK) as info:
             action()
-        sent: dict[str, Any] = info.value.post_data_json
+        sent: Any = info.value.post_data_json
+        assert isinstance(sent, dict)
         return sent
 
 

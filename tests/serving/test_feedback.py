@@ -39,7 +39,7 @@ def test_labels_are_counted_beside_predictions_by_all_processes_together() -> No
     confusion.take_row(0)
     confusion.count("volunteered", labels[:1], predicted[:1])
     name = "chiffre_feedback_images_total"
-    for source, right in {"volunteered": 3, "asked": 2}.items():
+    for source, right in zip(SOURCES, (3, 2), strict=True):
         assert read(confusion, name, version="3", source=source, label="7", predicted="7") == right
         assert read(confusion, name, version="3", source=source, label="7", predicted="1") == 1
         assert read(confusion, name, version="3", source=source, label="1", predicted="7") == 0

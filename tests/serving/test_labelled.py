@@ -19,7 +19,7 @@ V1 = {"instances": IMAGES.tolist(), "labels": LABELS, "model_version": "3"}
 
 def v2(*, is_binary: tuple[bool, bool] = (False, False), **changes: Any) -> tuple[bytes, str | None]:
     """A body, and its header; ``changes`` are those of the labels' tensor, or of the whole payload."""
-    arrays = (IMAGES, np.array(LABELS, np.int64))
+    arrays: tuple[Any, ...] = (IMAGES, np.array(LABELS, np.int64))
     tensors: list[dict[str, Any]] = [
         {"name": "images", "datatype": "FP32", "shape": [3, 28, 28]},
         {"name": "labels", "datatype": "INT64", "shape": [3]},
