@@ -16,6 +16,7 @@ import numpy.typing as npt
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from model.bundle import Bundle, Floats, image_statistics
 from serving.engine import Answer
@@ -33,9 +34,11 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # (protocol, route class): the pairs there are, so that no request can make a new series.
 ROUTES = (
     ("v1", "predict"),
+    ("v1", "feedback"),
     ("v1", "health"),
     ("v1", "metadata"),
     ("v2", "infer"),
+    ("v2", "feedback"),
     ("v2", "health"),
     ("v2", "metadata"),
     ("grpc", "infer"),
@@ -45,7 +48,7 @@ ROUTES = (
     ("http", "metrics"),
     ("http", "other"),
 )
-_HTTP = ("200", "400", "404", "405", "408", "413", "499", "500", "503", "other")
+_HTTP = ("200", "400", "404", "405", "408", "413", "429", "499", "500", "503", "other")
 _GRPC = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNIMPLEMENTED", "CANCELLED", "INTERNAL")
 _LATENCY_ROUTES = (("v1", "predict"), ("v2", "infer"), ("grpc", "infer"))
 
@@ -100,6 +103,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.take_row(0)
+
+    def include(self, collector: Collector) -> None:
+        """Expose the families of ``collector`` too."""
+        self._registry.register(collector)
 
     def take_row(self, worker: int) -> None:
         """Count as process ``worker``, from 0; what its predecessor had in flight is gone."""

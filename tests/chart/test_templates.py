@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.feedback import Terms
 from serving.flags import build_parser
 from tests import schemas
 from tests.chart.rendering import CHART, CI, NAMES, NAMESPACE, RELEASE, containers, helm, one, render
@@ -93,6 +94,18 @@ def test_requests_are_kept_for_a_rollouts_shadow_where_there_are_rollouts(values
     manifests = render(values)
     assert flags(manifests).shadow_requests == kept
     assert ("--shadow_requests" in server(manifests)["args"]) is (kept > 0)
+
+
+@pytest.mark.parametrize("values", [KNATIVE, STANDARD], ids=["Knative", "Standard"])
+def test_feedback_is_taken_where_that_is_asked_for(values: dict[str, Any]) -> None:
+    assert not any(word.startswith("--feedback") for word in server(render(values))["args"])
+    assert flags(render(values)).feedback is False
+    arguments = flags(render({**values, "feedback": {"enabled": True}}))
+    assert (arguments.feedback, arguments.feedback_per_second, arguments.feedback_asked_share) == (True, 20, 0.05)
+    # Defaults are the server's own.
+    assert (Terms.per_second, Terms.asked_share) == (20, 0.05)
+    arguments = flags(render({**values, "feedback": {"enabled": True, "perSecond": 0.5, "askedShare": 1}}))
+    assert (arguments.feedback_per_second, arguments.feedback_asked_share) == (0.5, 1)
 
 
 def test_the_shadows_port_is_the_pods_own() -> None:

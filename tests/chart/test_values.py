@@ -88,6 +88,7 @@ def test_no_group_takes_an_unknown_key(path: tuple[str, ...]) -> None:
         (("networkPolicy", "mlflowCidrs"), ["203.0.113.7"]),
         (("server", "extraArgs"), ["--http_port=1"]),
         (("server", "extraArgs"), ["--shadow_requests", "64"]),
+        (("server", "extraArgs"), ["--feedback=true"]),
         (("shadow", "requests"), -1),
         (("server", "extraEnv"), [{"value": "nameless"}]),
         (("server", "extraEnv"), [{"name": "A", "valueFrom": {}}]),
@@ -145,6 +146,7 @@ ONE_OF = "mlflow://NAME/VERSION, mlflow://runs/RUN_ID/bundle or pvc://CLAIM/PATH
         ({"scale": {"min": 4}}, "scale.min is 4, more than scale.max, which is 3."),
         ({**STANDARD, "scale": {"max": 1}}, "scale.min is 2, more than scale.max, which is 1."),
         ({"slo": {"latencyMilliseconds": {"p95": 300}}}, "slo.latencyMilliseconds.p95 is more than slo.latencyMilliseconds.p99."),
+        ({"protocol": "grpc", "feedback": {"enabled": True}}, "feedback.enabled has no effect where protocol is grpc"),
         ({"mlflow": {"trackingUri": "https://mlflow.example"}}, "networkPolicy.mlflowCidrs is empty, and https://mlflow.example"),
     ],
 )

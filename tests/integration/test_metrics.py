@@ -105,7 +105,19 @@ def test_a_server_says_what_it_serves_and_how_it_started(server: Server, bundle:
 
 def test_every_request_is_counted_under_a_known_route(server: Server) -> None:
     before = scrape(server)
-    paths = ["/", "/page.js", "/docs", "/v1", "/v1/models", "/v2", "/v2/models", "/v2/models/digits", "/v2/models/digits/ready"]
+    paths = [
+        "/",
+        "/page.js",
+        "/v1/models/digits:feedback",
+        "/v2/models/digits/feedback",
+        "/docs",
+        "/v1",
+        "/v1/models",
+        "/v2",
+        "/v2/models",
+        "/v2/models/digits",
+        "/v2/models/digits/ready",
+    ]
     for path in [*paths, "/x" * 50, "/%00", "/metrics"]:
         for method in ("GET", "POST", "OPTIONS", "DELETE"):
             httpx.request(method, server.url + path, timeout=30)
@@ -113,7 +125,7 @@ def test_every_request_is_counted_under_a_known_route(server: Server) -> None:
     after = scrape(server)
     assert set(before) == set(after)
     total = sum(number for (name, _), number in after.items() if name == "chiffre_requests_total")
-    assert total - sum(number for (name, _), number in before.items() if name == "chiffre_requests_total") == 12 * 4 + 1 + 1
+    assert total - sum(number for (name, _), number in before.items() if name == "chiffre_requests_total") == 14 * 4 + 1 + 1
     pairs = {(dict(labels)["protocol"], dict(labels)["route"]) for name, labels in after if name == "chiffre_requests_total"}
     assert pairs == set(ROUTES)
 

@@ -314,9 +314,9 @@ def test_a_visit_asks_for_nothing_that_is_not_there(visit: Visit) -> None:
     assert visit.complaints == []
     files = [
         httpx.get(visit.url + name, headers={"accept": "text/html"}, timeout=10).raise_for_status()
-        for name in ("", "page.css", "page.js")
+        for name in ("", "page.css", "page.js", "server.js", "feedback.js")
     ]
-    assert sum(len(answer.content) for answer in files) < 40_000
+    assert sum(len(answer.content) for answer in files) < 45_000
 
 
 def test_the_page_works_below_a_path(start: Callable[..., Visit], server: Server) -> None:

@@ -52,6 +52,9 @@
 {{- $problems = append $problems (printf "%s has no effect in %s mode; leave it null, or set mode to %s." $name $values.mode (ternary "Standard" "Knative" (eq $values.mode "Knative"))) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.feedback.enabled (eq .Values.protocol "grpc") -}}
+{{- $problems = append $problems "feedback.enabled has no effect where protocol is grpc, which has no feedback; set it to false, or protocol to rest." -}}
+{{- end -}}
 {{- $metrics := ternary (list "concurrency" "rps") (list "cpu" "memory") (eq .Values.mode "Knative") -}}
 {{- $metric := include "chiffre.metric" . -}}
 {{- if not (has $metric $metrics) -}}
