@@ -186,6 +186,11 @@ def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
+def profile_statistics(images: Floats, predicted: Floats) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """What the profile has a histogram of: values (n,) of ``images`` (n, 28, 28) and the probabilities for them (n, 10)."""
+    return {"confidence": predicted.max(axis=1), **image_statistics(images)}
+
+
 def _moments() -> npt.NDArray[np.float64]:
     """What a flat image is multiplied with for its sums of ink and of ink times x, y, xy and yy: (784, 5)."""
     rows, columns = np.mgrid[: IMAGE_SHAPE[0], : IMAGE_SHAPE[1]].reshape(2, -1).astype(np.float64)

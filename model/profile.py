@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from model.bundle import LABELS, Floats, Histogram, Labels, Profile, image_statistics, probabilities
+from model.bundle import LABELS, Floats, Histogram, Labels, Profile, probabilities, profile_statistics
 
 CONFIDENCE_EDGES = np.concatenate([np.linspace(0.1, 0.9, 9), [0.95, 0.98, 0.99, 0.995, 0.999, 1.0]])
 _STATISTIC_BINS = 20
@@ -53,9 +53,10 @@ def recall_by_class(predicted: Floats, labels: Labels) -> npt.NDArray[np.float64
 
 def build_profile(images: Floats, predicted: Floats) -> Profile:
     """The profile of ``images`` (n, 28, 28) and the probabilities ``predicted`` for them (n, 10)."""
-    histograms = {"confidence": Histogram.of(predicted.max(axis=1), CONFIDENCE_EDGES)}
-    for name, values in image_statistics(images).items():
-        histograms[name] = Histogram.of(values, _edges(values))
+    histograms = {
+        name: Histogram.of(values, CONFIDENCE_EDGES if name == "confidence" else _edges(values))
+        for name, values in profile_statistics(images, predicted).items()
+    }
     classes = np.bincount(predicted.argmax(axis=1), minlength=len(LABELS))
     return Profile(images=len(images), class_counts=[int(count) for count in classes], histograms=histograms)
 
