@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from model.bundle import Bundle, Floats, profile_statistics
+from model.bundle import Bundle, Floats, expected_correct, profile_statistics
 from serving.engine import Answer
 
 Row = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ class Quality:
 
     def __init__(self, bundle: Bundle) -> None:
         self.start = 0
-        self._version, self._labels = bundle.version, bundle.labels
+        self._version, self._labels, self._profile = bundle.version, bundle.labels, bundle.profile
         self._accuracy = bundle.metrics.get("validation_accuracy")
         self._reference = {"class": [float(count) for count in bundle.profile.class_counts]}
         self._bins = {"class": [str(label) for label in bundle.labels]}
@@ -49,7 +49,7 @@ class Quality:
         for name, edges in self._edges.items():
             bins.append(np.bincount(np.searchsorted(edges, values[name], side="right"), minlength=len(edges) + 1))
         counts[: self._expected] = np.concatenate(bins)
-        correct = answer.probabilities.max(axis=1).astype(np.float64)
+        correct = expected_correct(self._profile, values)
         counts[self._expected :] = correct.sum(), (correct * (1 - correct)).sum()
         return counts
 
@@ -73,7 +73,7 @@ class Quality:
         yield predictions
         yield from self._collect_reference(bins)
         expected = {
-            "chiffre_expected_correct": "Sum of the calibrated confidence p: answers expected to be right.",
+            "chiffre_expected_correct": "Sum of p, the probability that an answer is right: how many are expected to be.",
             "chiffre_expected_correct_variance": "Sum of p (1 - p): the variance of how many are right.",
         }
         for (name, documentation), count in zip(expected.items(), counts[self._expected :], strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from model.bundle import Bundle, Histogram, profile_statistics
+from model.bundle import Bundle, Histogram, expected_correct, profile_statistics
 from model.data import MnistData
 from model.profile import build_profile
 from serving.engine import Engine
@@ -89,7 +89,7 @@ def check_images(samples: Samples, bundle: Bundle, images: Any) -> None:
             labels = {**version, "statistic": name, "bin": f"{edge:.12g}"}
             assert value(samples, COUNTED, **labels) == count, labels
             assert value(samples, REFERENCE, **labels) == images_there, labels
-    correct = answer.probabilities.max(axis=1).astype(np.float64)
+    correct = expected_correct(bundle.profile, profile_statistics(images, answer.probabilities))
     assert value(samples, "chiffre_expected_correct_total", **version) == pytest.approx(correct.sum())
     variance = (correct * (1 - correct)).sum()
     assert value(samples, "chiffre_expected_correct_variance_total", **version) == pytest.approx(variance, abs=1e-6)
