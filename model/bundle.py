@@ -187,9 +187,9 @@ def profile_statistics(images: Floats, predicted: Floats) -> dict[str, npt.NDArr
 def expected_correct(profile: Profile, values: dict[str, npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.float64]:
     """How probable it is that each answer is right, (n,), from the `profile_statistics` of its image: CBPE.
 
-    It is the calibrated confidence, as far as there was something to calibrate on: beyond the most and the least ink of ``profile``
-    nothing is known but that one class of them all is right. ReLU networks grow the surer the further away an image is (Hein et al.
-    2019, https://arxiv.org/abs/1812.05720).
+    It is the calibrated confidence, as far as there was something to calibrate on. With more or less ink than any image of
+    ``profile`` had, nothing is known but that one class of them all is right: ReLU networks grow the surer the further away an
+    image is (Hein et al. 2019, https://arxiv.org/abs/1812.05720).
     """
     confidence = values["confidence"].astype(np.float64)
     if (ink := profile.histograms.get("mean_ink")) is None:

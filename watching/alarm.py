@@ -20,7 +20,7 @@ _CLASSES = 10
 class Reference:
     """A statistic's bins: their inner ``edges``, how many reference images are in each, and these images' ``values``, rising."""
 
-    edges: npt.NDArray[np.float64]
+    edges: npt.NDArray[np.floating[Any]]
     counts: Counts
     values: npt.NDArray[np.floating[Any]]
 
@@ -30,7 +30,9 @@ def draw_references(population: Population, generator: np.random.Generator) -> d
     chosen = generator.integers(population.size, size=REFERENCE_IMAGES)
     references = {}
     for name, values in population.values.items():
-        edges = np.arange(_CLASSES - 1) + 0.5 if name == "class" else quantile_edges(values[chosen])[1:-1]
+        edges: npt.NDArray[np.floating[Any]] = (
+            np.arange(_CLASSES - 1) + 0.5 if name == "class" else quantile_edges(values[chosen])[1:-1]
+        )
         bins = np.searchsorted(edges, values[chosen], side="right")
         references[name] = Reference(
             edges, np.bincount(bins, minlength=len(edges) + 1).astype(np.float64), np.sort(values[chosen])
@@ -69,10 +71,10 @@ def watch(drawn: list[Drawn], rules: Rules, references: dict[str, Reference]) ->
     found = {}
     for name, reference in references.items():
         pieces = [count(bins[name][part.images], part.counted, part.scrapes, len(reference.counts)) for part, bins in parts]
-        counts = np.concatenate([np.zeros((before, len(reference.counts))), *pieces])
+        counts = np.concatenate([np.zeros((len(reference.counts), before)), *pieces], axis=1)
         for window, window_seconds in rules.windows.items():
             found[name, window] = scores(
-                counts[before - window_seconds // SCRAPE_SECONDS :],
+                counts[:, before - window_seconds // SCRAPE_SECONDS :],
                 reference.counts,
                 design_effect=rules.design_effects[name],
                 window_seconds=window_seconds,

@@ -1,4 +1,4 @@
-"""The drift alarm of helm/chiffre/rules/drift.yaml in numpy: counters as they are scraped, `increase`, chi-square, and its score."""
+"""The drift alarm of helm/chiffre/rules/drift.yaml in numpy: counters as they are scraped, `increase`, chi-square, the score."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,38 +9,43 @@ Counts = npt.NDArray[np.float64]
 
 
 def increases(counts: Counts, window_seconds: int, interval_seconds: int) -> Counts:
-    """What `increase` says of each bin at each evaluation: (evaluations, bins).
+    """What `increase` says of each bin at each evaluation: (bins, evaluations).
 
-    ``counts`` (scrapes, bins) came between one scrape and the next. A window holds as many samples as scrapes fit into it, which
+    ``counts`` (bins, scrapes) came between one scrape and the next. A window holds as many samples as scrapes fit into it, which
     span one scrape less than the window; Prometheus extrapolates to all of it. The first evaluation is after a whole window.
     https://github.com/prometheus/prometheus/blob/main/promql/functions.go, extrapolatedRate
     """
-    total = np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])
+    total = np.zeros((len(counts), counts.shape[1] + 1))
+    np.cumsum(counts, axis=1, out=total[:, 1:])
     spanned = window_seconds // SCRAPE_SECONDS - 1
     step = interval_seconds // SCRAPE_SECONDS
-    inside = total[spanned + 1 :: step] - total[1:-spanned:step]
-    return inside * (window_seconds / (window_seconds - SCRAPE_SECONDS))
+    inside = total[:, spanned + 1 :: step] - total[:, 1:-spanned:step]
+    inside *= window_seconds / (window_seconds - SCRAPE_SECONDS)
+    return inside
 
 
 def chi_square(counts: Counts, reference: Counts) -> Counts:
-    """Two-sample chi-square over its degrees of freedom of each row of ``counts`` (n, bins) against ``reference`` (bins,): (n,).
+    """Two-sample chi-square over its degrees of freedom of each column of ``counts`` (bins, n) and ``reference`` (bins,): (n,).
 
     1 is expected of equal distributions, however many images either sample has (Press et al., Numerical Recipes, 3rd edition,
     equation 14.3.3, for samples of different size). Where there are no images it is 0.
     """
-    images, all_reference = counts.sum(axis=1), reference.sum()
+    images, all_reference = counts.sum(axis=0), reference.sum()
     both = images + all_reference
-    squares = counts**2 / np.maximum(counts + reference, np.finfo(np.float64).tiny)
+    # Bin by bin, since rows lie in a row. Where the reference has none, a^2 / (a + b) is a.
+    squares = sum(row * (row / (row + expected)) if expected else row for row, expected in zip(counts, reference, strict=True))
     # The sum of (m a - n b)^2 / (n m (a + b)), written out.
-    spread = squares.sum(axis=1) - images**2 / both
+    spread = squares - images**2 / both
     scale = images * all_reference * (len(reference) - 1)
-    return np.divide(spread * both**2, scale, out=np.zeros(len(counts)), where=scale > 0)
+    found: Counts = np.divide(spread * both**2, scale, out=np.zeros(len(images)), where=scale > 0)
+    return found
 
 
 def inflation(images: Counts, reference_images: float, design_effect: float) -> Counts:
-    """How much larger chi-square is where ``design_effect`` of the ``images`` tell as much as one, and the reference's are independent.
+    """What chi-square is multiplied by where ``design_effect`` of the ``images`` tell as much as one.
 
-    First-order correction of Rao and Scott 1981, Journal of the American Statistical Association 76.
+    First-order correction of Rao and Scott 1981, Journal of the American Statistical Association 76; the reference's images are
+    independent.
     """
     return (images + design_effect * reference_images) / (images + reference_images)
 
@@ -59,6 +64,6 @@ def scores(
     1 is expected where nothing changed; it is 0 where a window has fewer than ``least_images``.
     """
     found = increases(counts, window_seconds, interval_seconds)
-    images = found.sum(axis=1)
+    images = found.sum(axis=0)
     corrected = chi_square(found, reference) / inflation(images, reference.sum(), design_effect)
     return np.where(images >= least_images, corrected, 0.0)

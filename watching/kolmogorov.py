@@ -3,6 +3,8 @@
 What `scipy.stats.ks_2samp` computes, for many windows at once; a test holds both equal.
 """
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,7 @@ from watching.detector import Counts
 
 # Looked at so many times in a window.
 LOOKS = 4
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 STATISTICS = ("confidence", "mean_ink", "offset")
 
 
@@ -20,12 +23,12 @@ def distances(values: npt.NDArray[np.floating], reference: npt.NDArray[np.floati
     Of the last ``window`` of ``values`` (requests,), in the order they came, and of ``reference`` (m,), rising.
     """
     different, ranks = np.unique(values, return_inverse=True)
-    below, up_to = (np.searchsorted(reference, different, side=side) / len(reference) for side in ("left", "right"))
+    below, up_to = (np.searchsorted(reference, different, side=side).astype(np.float64) for side in _SIDES)
     windows = np.lib.stride_tricks.sliding_window_view(ranks.astype(np.int32), window)[:: window // LOOKS]
     ordered = np.sort(windows, axis=1)
     steps = np.arange(window + 1) / window
-    above = (steps[1:] - up_to[ordered]).max(axis=1)
-    beneath = (below[ordered] - steps[:-1]).max(axis=1)
+    above = (steps[1:] - up_to[ordered] / len(reference)).max(axis=1)
+    beneath = (below[ordered] / len(reference) - steps[:-1]).max(axis=1)
     found: Counts = np.maximum(above, beneath) * np.sqrt(window * len(reference) / (window + len(reference)))
     return found
 

@@ -63,7 +63,8 @@ class Population:
         begins[:1] = True
         cluster = self._cluster_of[first[begins]][begins.cumsum() - 1]
         place = (generator.random(count) * self.writers.sizes[cluster]).astype(np.intp)
-        return self.writers.order[self.writers.starts[cluster] + place]
+        images: Bins = self.writers.order[self.writers.starts[cluster] + place]
+        return images
 
     @property
     def _cluster_of(self) -> Bins:
@@ -94,6 +95,6 @@ def gather_writers(values: Values, labels: Labels) -> Writers:
 
 
 def count(bins: Bins, counted: Bins, scrapes: int, bin_count: int) -> Counts:
-    """Images by scrape and bin: (scrapes, bin_count), of the ``bins`` and scrapes (requests,) of all images."""
-    flat = np.bincount(counted * bin_count + bins, minlength=scrapes * bin_count)
-    return flat.reshape(scrapes, bin_count).astype(np.float64)
+    """Images by bin and scrape: (bin_count, scrapes), of the ``bins`` and scrapes (requests,) of all images."""
+    flat = np.bincount(bins * scrapes + counted, minlength=scrapes * bin_count)
+    return flat.reshape(bin_count, scrapes).astype(np.float64)
