@@ -89,6 +89,8 @@ def _add_limits(group: Any) -> None:
     group.add_argument("--drain_seconds", type=_seconds, default=5.0, help=drain)
     group.add_argument("--grace_seconds", type=_seconds, default=20.0, help="After that: how long requests in flight may take.")
     group.add_argument("--log_requests", choices=get_args(Logged), default="failed", help="Which requests are logged.")
+    watch = "Count predictions, confidence and the input profile, which tell how the model does."
+    group.add_argument("--watch", type=_boolean, default=True, help=watch)
     shadow = (
         "Requests, the last ones that the fast path answered, that each process keeps in memory for a roll-out; 0 keeps none."
     )

@@ -89,6 +89,7 @@ def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
         log_requests=arguments.log_requests,
         sample=Sample(arguments.shadow_requests, workers=arguments.workers) if arguments.shadow_requests else None,
         terms=terms if arguments.feedback else None,
+        is_watched=arguments.watch,
     )
     startup.mark("engine")
     return service

@@ -58,10 +58,11 @@ class Service:
         log_requests: Logged = "failed",
         sample: Sample | None = None,
         terms: Terms | None = None,
+        is_watched: bool = True,
     ) -> None:
         self.name, self.engine, self.limits = name, engine, limits or Limits()
         self.identity = Identity.of(name, engine.bundle, engine.name)
-        self.metrics = Metrics(self.identity, engine.bundle, workers=workers)
+        self.metrics = Metrics(self.identity, engine.bundle, workers=workers, is_watched=is_watched)
         self.lineage_headers = [(name.encode(), value.encode()) for name, value in self.identity.headers.items()]
         self.sample = sample
         self.feedback = Feedback(terms, self.identity, workers=workers) if terms else None

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from model.bundle import Bundle, image_statistics
+from model.bundle import Bundle, Histogram, expected_correct, profile_statistics
 from model.data import MnistData
+from model.profile import build_profile
 from serving.engine import Engine
 from serving.metrics import ROUTES
 from tests.integration.test_protocols import bad_question, call
 from tests.processes import Server
 from tests.questions import question
+
+COUNTED, REFERENCE = "chiffre_profile_images_total", "chiffre_reference_images"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -70,20 +73,34 @@ def test_a_server_counts_what_it_answered(fresh: Server, bundle: Bundle, mnist: 
 
 
 def check_images(samples: Samples, bundle: Bundle, images: Any) -> None:
-    """Predictions and the input profile are those of ``images``."""
+    """Predictions, the profile and the expected accuracy are those of ``images``."""
     answer = Engine(bundle).answer(images)
-    for label in range(10):
-        assert value(samples, "chiffre_predictions_total", label=str(label)) == (answer.labels == label).sum()
-    counted = {"chiffre_prediction_confidence": answer.probabilities.max(axis=1)}
-    counted |= {f"chiffre_input_{name}": values for name, values in image_statistics(images).items()}
-    for name, values in counted.items():
-        profile = bundle.profile.histograms[name.removeprefix("chiffre_input_").removeprefix("chiffre_prediction_")]
-        for edge in profile.edges[1:]:
-            assert value(samples, f"{name}_bucket", le=f"{edge:g}") == (values <= edge).sum(), (name, edge)
-        assert value(samples, f"{name}_bucket", le="+Inf") == len(images)
-        if profile.edges[1] > 0:
-            # By Prometheus's rules there is no sum where values may be negative.
-            assert value(samples, f"{name}_sum") == pytest.approx(values.sum(), rel=1e-5)
+    version = {"version": bundle.version}
+    assert value(samples, "chiffre_validation_accuracy", **version) == bundle.metrics["validation_accuracy"]
+    profile = build_profile(images, answer.probabilities)
+    for label in map(str, range(10)):
+        assert value(samples, "chiffre_predictions_total", **version, label=label) == profile.class_counts[int(label)]
+        found = [value(samples, name, **version, statistic="class", bin=label) for name in (COUNTED, REFERENCE)]
+        assert found == [profile.class_counts[int(label)], bundle.profile.class_counts[int(label)]]
+    for name, values in profile_statistics(images, answer.probabilities).items():
+        reference = bundle.profile.histograms[name]
+        expected = Histogram.of(values, np.array(reference.edges))
+        for edge, count, images_there in zip(reference.edges[1:], expected.counts, reference.counts, strict=True):
+            labels = {**version, "statistic": name, "bin": f"{edge:.12g}"}
+            assert value(samples, COUNTED, **labels) == count, labels
+            assert value(samples, REFERENCE, **labels) == images_there, labels
+    correct = expected_correct(bundle.profile, profile_statistics(images, answer.probabilities))
+    assert value(samples, "chiffre_expected_correct_total", **version) == pytest.approx(correct.sum())
+    variance = (correct * (1 - correct)).sum()
+    assert value(samples, "chiffre_expected_correct_variance_total", **version) == pytest.approx(variance, abs=1e-6)
+
+
+def test_a_server_that_does_not_watch_counts_requests_alone(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--watch", "false") as running:
+        httpx.post(running.predict_url, json={"instances": [[0.5] * 784]}, timeout=10).raise_for_status()
+        samples = scrape(running)
+    assert value(samples, "chiffre_batch_images_sum") == 1
+    assert not any("version" in dict(labels) for name, labels in samples if name != "chiffre_model_info")
 
 
 def test_a_server_says_what_it_serves_and_how_it_started(server: Server, bundle: Bundle) -> None:
