@@ -6,6 +6,7 @@ dies leaves behind what it counted. prometheus_client writes the exposition.
 
 import mmap
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from serving.identity import Identity
 from serving.startup import PHASES
 
 # Seconds; objectives lie between 10 and 250 ms, and the buckets are closest there.
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0)
 _QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 # How long, and how many, images may stay uncounted.
 COUNT_SECONDS = 0.02
@@ -70,7 +71,7 @@ class Metrics:
     """The counts of one server of ``workers`` processes. Each process calls `take_row` before it counts."""
 
     def __init__(self, identity: Identity, bundle: Bundle, *, workers: int = 1) -> None:
-        self._identity, self._labels = identity, bundle.labels
+        self._identity, self._labels, self._since = identity, bundle.labels, time.time()
         self._places: dict[tuple[str, str, str], int] = {}
         for protocol, route in ROUTES:
             for status in _GRPC if protocol == "grpc" else _HTTP:
@@ -226,6 +227,8 @@ class Metrics:
         for phase, seconds in zip(PHASES, self._phases.tolist(), strict=True):
             phases.add_metric([phase], seconds)
         yield phases
+        # A pod is first asked when it has counted already. What began a moment ago is all new, and rules add it to the increase.
+        yield GaugeMetricFamily("chiffre_start_time_seconds", "When counting began, in seconds since 1970.", value=self._since)
         yield GaugeMetricFamily("chiffre_workers", "Processes that answer.", value=len(self._rows))
         yield CounterMetricFamily("chiffre_worker_restarts", "Processes that died and were replaced.", value=self._restarts[0])
 

@@ -1,7 +1,7 @@
 """Every rule and alert of the chart: taken by Prometheus, tested in a situation that it is for, and explained.
 
-The tests of a group are GROUP.yaml beside this file, in promtool's form without ``rule_files``; ``groups`` there names further groups
-that are to be evaluated with it.
+The tests of a group are GROUP.yaml beside this file, one or more documents in promtool's form without ``rule_files``. In a document
+``groups`` names further groups that are evaluated with it, and ``values`` are values of the chart.
 """
 
 from pathlib import Path
@@ -19,9 +19,8 @@ ALERTS = [rule for rule in RULES if rule.is_alert]
 PARTS = ("## Meaning", "## Look at", "## Likely causes", "## What to do")
 
 
-def situations(group: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((HERE / f"{group}.yaml").read_text())
-    return found
+def situations(group: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((HERE / f"{group}.yaml").read_text()))
 
 
 def test_each_file_is_a_group_of_its_name() -> None:
@@ -38,17 +37,21 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("group", NAMES)
 def test_promtool_finds_the_situations_as_expected(group: str, tmp_path: Path) -> None:
-    content = situations(group)
-    together = {name: GROUPS[name] for name in (group, *content.pop("groups", []))}
-    content = {"rule_files": write(together, tmp_path), "group_eval_order": list(together), **content}
-    (tmp_path / "situations.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    code, output = promtool("test", "rules", "situations.yaml", directory=tmp_path)
-    assert code == 0, output
+    for number, content in enumerate(situations(group)):
+        values = content.pop("values", {})
+        rendered = groups(**values) if values else GROUPS
+        together = {name: rendered[name] for name in (group, *content.pop("groups", []))}
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        content |= {"rule_files": write(together, folder), "group_eval_order": list(together)}
+        (folder / "situations.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        code, output = promtool("test", "rules", "situations.yaml", directory=folder)
+        assert code == 0, output
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_rule_has_a_situation_and_each_alert_a_quiet_one_too(rule: Rule) -> None:
-    tests = situations(rule.group)["tests"]
+    tests = [test for content in situations(rule.group) for test in content["tests"]]
     if rule.is_alert:
         cases = [case for test in tests for case in test.get("alert_rule_test", []) if case["alertname"] == rule.name]
         assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}

@@ -86,7 +86,9 @@ first, since another may begin like it.
 {{- $tokens := include "chiffre.tokens" . | fromJson -}}
 {{- $groups := dict -}}
 {{- range $path, $_ := .Files.Glob "rules/*.yaml" -}}
-{{- $text := $.Files.Get $path | fromYaml | toJson -}}
+{{- $group := $.Files.Get $path | fromYaml -}}
+{{- with $group.Error }}{{ fail (printf "%s: %s" $path .) }}{{ end -}}
+{{- $text := toJson $group -}}
 {{- range keys $tokens | sortAlpha | reverse -}}
 {{- $text = replace . (get $tokens . | toJson | trimPrefix "\"" | trimSuffix "\"") $text -}}
 {{- end -}}
