@@ -1,7 +1,7 @@
 """Every rule and alert of the chart: taken by Prometheus, tested in a situation that it is for, and explained.
 
-The tests of a group are GROUP.yaml beside this file, one or more documents in promtool's form without ``rule_files``. In a document
-``groups`` names further groups that are evaluated with it, and ``values`` are values of the chart.
+The tests of a group are GROUP.yaml beside this file, one or more documents in promtool's form without ``rule_files``. In a
+document ``groups`` names further groups that are evaluated with it, and ``values`` are values of the chart.
 """
 
 from pathlib import Path
