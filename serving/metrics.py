@@ -71,7 +71,7 @@ class Metrics:
     """The counts of one server of ``workers`` processes. Each process calls `take_row` before it counts."""
 
     def __init__(self, identity: Identity, bundle: Bundle, *, workers: int = 1) -> None:
-        self._identity, self._labels, self._since = identity, bundle.labels, time.time()
+        self._identity, self._labels = identity, bundle.labels
         self._places: dict[tuple[str, str, str], int] = {}
         for protocol, route in ROUTES:
             for status in _GRPC if protocol == "grpc" else _HTTP:
@@ -91,6 +91,7 @@ class Metrics:
         self._confidence = by_name["chiffre_prediction_confidence",]
         memory = mmap.mmap(-1, workers * place * 8)
         self._rows = np.frombuffer(memory, np.float64).reshape(workers, place)
+        self._since = time.time()
         self._restarts = np.frombuffer(mmap.mmap(-1, 8), np.float64)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, workers * 8), np.float64)
         self._phases = np.frombuffer(mmap.mmap(-1, len(PHASES) * 8), np.float64)
