@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from model.bundle import LABELS, Bundle, Floats, Labels, probabilities
+from model.bundle import LABELS, Bundle, Floats, Labels, Profile, expected_correct, probabilities, profile_statistics
 from model.export import onnx_logits
-from model.profile import CONFIDENCE_EDGES, calibration_error
+from model.profile import calibration_error
 from model.shifts import SHIFTS
 
 SHOWN_MISTAKES = 30
+# Narrow where most answers are.
+_CONFIDENCE_EDGES = np.concatenate([np.linspace(0.1, 0.9, 9), [0.95, 0.98, 0.99, 0.995, 0.999, 1.0]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +61,13 @@ class Calibration:
 
     @classmethod
     def of(cls, predicted: Floats, labels: Labels) -> "Calibration":
-        """Of the probabilities ``predicted`` (n, 10), for the bins that the reference profile counts confidence in."""
+        """Of the probabilities ``predicted`` (n, 10)."""
         confidence, right = predicted.max(axis=1).astype(np.float64), predicted.argmax(axis=1) == labels
-        places = np.clip(np.digitize(confidence, CONFIDENCE_EDGES) - 1, 0, len(CONFIDENCE_EDGES) - 2)
+        places = np.clip(np.digitize(confidence, _CONFIDENCE_EDGES) - 1, 0, len(_CONFIDENCE_EDGES) - 2)
         bins = [
             ConfidenceBin(
-                low=float(CONFIDENCE_EDGES[place]),
-                high=float(CONFIDENCE_EDGES[place + 1]),
+                low=float(_CONFIDENCE_EDGES[place]),
+                high=float(_CONFIDENCE_EDGES[place + 1]),
                 confidence=float(confidence[places == place].mean()),
                 accuracy=Accuracy.of(right[places == place]),
             )
@@ -76,20 +78,16 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """Images of one kind: how many were answered right, and how many that would be if confidence were always right."""
+    """Images of one kind: how many were answered right, and how many that would be by what a server expects without labels."""
 
     name: str
     accuracy: Accuracy
     expected: float
 
     @classmethod
-    def of(cls, name: str, predicted: Floats, labels: Labels) -> "Slice":
-        """Of the calibrated probabilities ``predicted`` (n, 10).
-
-        The expected accuracy is the mean confidence, which needs no labels: Guillory et al. 2021, https://arxiv.org/abs/2107.03315,
-        and, as CBPE, Bialek et al. 2024, https://arxiv.org/abs/2401.08348.
-        """
-        expected = float(predicted.max(axis=1).mean(dtype=np.float64))
+    def of(cls, name: str, images: Floats, predicted: Floats, labels: Labels, profile: Profile) -> "Slice":
+        """Of ``images`` (n, 28, 28) and the calibrated probabilities ``predicted`` for them (n, 10)."""
+        expected = float(expected_correct(profile, profile_statistics(images, predicted)).mean())
         return cls(name=name, accuracy=Accuracy.of(predicted.argmax(axis=1) == labels), expected=expected)
 
 
@@ -143,14 +141,16 @@ def measure(bundle: Bundle, images: Floats, labels: Labels) -> Findings:
         before=Calibration.of(probabilities(logits, 1.0), labels),
         after=Calibration.of(predicted, labels),
         mistakes=_mistakes(images, predicted, labels),
-        clean=Slice.of("none", predicted, labels),
+        clean=Slice.of("none", images, predicted, labels, bundle.profile),
         shifted=shifted,
     )
 
 
 def _shifted(bundle: Bundle, images: Floats, labels: Labels) -> Iterator[Slice]:
     for shift in SHIFTS:
-        yield Slice.of(shift.name, probabilities(onnx_logits(bundle.onnx_path, shift.apply(images)), bundle.temperature), labels)
+        shifted = shift.apply(images)
+        predicted = probabilities(onnx_logits(bundle.onnx_path, shifted), bundle.temperature)
+        yield Slice.of(shift.name, shifted, predicted, labels, bundle.profile)
 
 
 def _confusion(predicted: Floats, labels: Labels) -> npt.NDArray[np.int64]:

@@ -175,9 +175,7 @@ def _shifts_told(bundle: Bundle, findings: Findings) -> str:
 
 def _shifts(findings: Findings) -> str:
     rows = [_shift(each) for each in (findings.clean, *findings.shifted)]
-    return _table(
-        "Accuracy under each shift", ("shift", "accuracy", "95 % interval", "expected", "difference, points"), rows
-    )
+    return _table("Accuracy under each shift", ("shift", "accuracy", "95 % interval", "expected", "difference, points"), rows)
 
 
 def _shift(each: Slice) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def draw_shifts(findings: Findings) -> str:
             s=22,
             facecolors="none",
             edgecolors=_SECOND,
-            label="expected from confidence",
+            label="expected without labels",
             zorder=2,
         )
         axes.set_yticks(places, [row.name for row in rows])
@@ -146,12 +146,10 @@ def draw_profile(profile: Profile) -> Iterator[str]:
 
 
 def _by_bin(axes: Axes, histogram: Histogram) -> None:
-    """Bins of one width and counts by their logarithm: nearly all of it is in the last bins, which are the narrowest."""
+    """Bins of one width, since the last ones are too narrow to be seen: most answers are almost certain."""
     places = range(len(histogram.counts))
-    axes.bar(places, np.maximum(histogram.counts, 0.5), bottom=0.5, color=_FIRST)
-    axes.set_yscale("log")
-    shown = [place for place in places if place % 3 == 2 or place == len(places) - 1]
-    axes.set_xticks([place + 0.5 for place in shown], [f"{histogram.edges[place + 1]:g}" for place in shown], rotation=45)
+    axes.bar(places, histogram.counts, color=_FIRST)
+    axes.set_xticks([place + 0.5 for place in places], [f"{edge:.6g}" for edge in histogram.edges[1:]], rotation=45, ha="right")
     axes.set_ylabel("images")
 
 

@@ -34,6 +34,18 @@ class Counts(Protocol):
         """Count what was put off."""
 
 
+class Uncounted:
+    """The counts of a batcher whose images are no traffic."""
+
+    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> bool:
+        """Count nothing, now and later."""
+        del images, answer, waits
+        return False
+
+    def count_images(self) -> None:
+        """Nothing was put off."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     images: Floats

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from model.bundle import Floats
-from serving.batcher import Batcher
+from serving.batcher import Batcher, Uncounted
 from serving.confusion import Confusion
-from serving.engine import Answer, Engine
+from serving.engine import Engine
 from serving.errors import TooMuch
 from serving.identity import Identity
 from serving.labelled import MAX_INSTANCES, Labelled
@@ -82,15 +81,3 @@ class Feedback:
     def _response(self, *, counted: int = 0, correct: int = 0, other_version: int = 0) -> dict[str, Any]:
         """Images that were ``counted`` for this version and ``correct`` by it, or of which an ``other_version`` had answered."""
         return {"counted": counted, "correct": correct, "other_version": other_version, "model_version": self._version}
-
-
-class Uncounted:
-    """The counts of a batcher whose images are no traffic."""
-
-    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> bool:
-        """Count nothing, now and later."""
-        del images, answer, waits
-        return False
-
-    def count_images(self) -> None:
-        """Nothing was put off."""

@@ -18,6 +18,7 @@ from serving.labelled import Labelled
 from serving.page import Page
 from serving.rest import V1, V2, Question, Reader, Sampled
 from serving.service import Service
+from serving.shadow import MARK
 
 logger = logging.getLogger("serving")
 
@@ -25,6 +26,7 @@ _INTERNAL = b'{"error":"internal error"}'
 # uvicorn closes the connection of an application that failed.
 _CLOSING = [(b"connection", b"close")]
 _GET = ("GET", "HEAD")
+_MARK = MARK.encode()
 # kserve has more routes, among them those by which anybody could load and unload models.
 _KSERVE = re.compile(r"/v1/models|/v2|/v2/models")
 _KSERVE_DOCS = re.compile(r"/docs|/openapi\.json")
@@ -113,7 +115,8 @@ class Front:
             return False
         try:
             question = reader.read(exchange, body)
-            self._service.batcher.submit(question.images, partial(self._deliver, exchange, question), lambda: cycle.disconnected)
+            batcher = self._service.batcher_for(is_probe=_MARK in exchange.headers)
+            batcher.submit(question.images, partial(self._deliver, exchange, question), lambda: cycle.disconnected)
         except Exception:  # noqa: BLE001 -- whatever it is, it is met again, and then answered
             return False
         route = self._routes[cycle.scope["path"]]
@@ -176,7 +179,7 @@ class Front:
             question = reader.read(exchange, body)
         else:
             question = await self._service.in_thread(reader.read, exchange, body, until=exchange.disconnected)
-        answer = await self._service.batcher.answer(question.images)
+        answer = await self._service.batcher_for(is_probe=_MARK in exchange.headers).answer(question.images)
         await exchange.answer(HTTPStatus.OK, *question.write(answer))
         self._service.first_answer.set()
 

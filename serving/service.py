@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Literal, TypeVar
 
 from model.bundle import Bundle
-from serving.batcher import MAX_QUEUED_IMAGES, Batcher
+from serving.batcher import MAX_QUEUED_IMAGES, Batcher, Uncounted
 from serving.codec import MAX_INSTANCES
 from serving.engine import Engine
 from serving.errors import Disconnected, Overloaded
@@ -81,10 +81,20 @@ class Service:
         if self.feedback:
             self.feedback.start(self.engine, worker)
         self.batcher = Batcher(self.engine, self.metrics, max_queued_images=self.limits.max_queued_images)
+        self._probed = Batcher(self.engine, Uncounted(), max_queued_images=self.limits.max_queued_images)
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._request_prefix = os.urandom(6).hex()
         self._request_numbers = itertools.count()
         self.first_answer = asyncio.Event()
+
+    def batcher_for(self, *, is_probe: bool) -> Batcher:
+        """The one for a request; what a roll-out asks is no traffic, and is not to be seen as drift."""
+        return self._probed if is_probe else self.batcher
+
+    @property
+    def batchers(self) -> tuple[Batcher, Batcher]:
+        """All that answer predictions."""
+        return self.batcher, self._probed
 
     @property
     def bundle(self) -> Bundle:

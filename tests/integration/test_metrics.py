@@ -17,7 +17,7 @@ from serving.engine import Engine
 from serving.metrics import ROUTES
 from tests.integration.test_protocols import bad_question, call
 from tests.processes import Server
-from tests.questions import question
+from tests.questions import binary_request, question
 
 COUNTED, REFERENCE = "chiffre_profile_images_total", "chiffre_reference_images"
 
@@ -40,6 +40,22 @@ def value(samples: Samples, series: str, /, **labels: str) -> float:
 def fresh(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Server]:
     with Server("--model_dir", str(bundle.directory), "--workers", request.param) as running:
         yield running
+
+
+def test_what_a_roll_out_asks_is_no_traffic(fresh: Server, mnist: MnistData) -> None:
+    images = mnist.split("test").images[:2].numpy()
+    for _ in range(3):
+        body = {"instances": images.tolist()}
+        httpx.post(fresh.predict_url, json=body, headers={"x-shadow": "1"}, timeout=10).raise_for_status()
+        content, headers = binary_request(images)
+        httpx.post(fresh.infer_url, content=content, headers={**headers, "x-shadow": "1"}, timeout=10).raise_for_status()
+        call(fresh, "ModelInfer", question(images, is_raw=True), (("x-shadow", "1"),))
+    found = scrape(fresh)
+    for protocol, route, status in (("v1", "predict", "200"), ("v2", "infer", "200"), ("grpc", "infer", "OK")):
+        assert value(found, "chiffre_requests_total", protocol=protocol, route=route, status=status) == 3
+    assert sum(count for (name, _), count in found.items() if name in (COUNTED, "chiffre_expected_correct_total")) == 0
+    httpx.post(fresh.predict_url, json=body, timeout=10).raise_for_status()
+    assert sum(count for (name, _), count in scrape(fresh).items() if name == "chiffre_predictions_total") == 2
 
 
 def test_a_server_counts_what_it_answered(fresh: Server, bundle: Bundle, mnist: MnistData) -> None:
