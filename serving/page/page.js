@@ -80,7 +80,8 @@ function paintStroke(context, side, ink, points) {
     context.quadraticCurveTo(previous.x, previous.y, (previous.x + point.x) / 2, (previous.y + point.y) / 2);
     previous = point;
   }
-  context.lineTo(last.x, last.y);
+  // A line of no length is not painted, and so no dot would be: a hundredth of a pixel is enough.
+  context.lineTo(last.x + 0.01, last.y);
   context.stroke();
 }
 

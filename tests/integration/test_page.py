@@ -235,6 +235,13 @@ def test_undo_takes_back_strokes_test_images_and_clearings(visit: Visit) -> None
     expect(visit.page.get_by_role("button", name="Undo")).to_be_disabled()
 
 
+def test_a_dot_is_drawn_and_answered(visit: Visit) -> None:
+    visit.draw([[(0.5, 0.5)]])
+    assert visit.ink() > 0
+    expect(visit.verdict).not_to_have_text("No answer yet")
+    assert visit.complaints == []
+
+
 def test_a_stroke_on_a_test_image_adds_to_it(visit: Visit) -> None:
     visit.answer_to(lambda: visit.press("Random test image"))
     image = visit.ink()
