@@ -66,8 +66,9 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
 	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary $(ARGS)
 
-values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
+values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema, and its dashboards
 	$(BIN)/python helm/document.py
+	$(BIN)/python -m helm.dashboards
 
 # docker's BuildKit or buildah, whichever is there.
 IMG ?= chiffre

@@ -57,6 +57,7 @@ def test_objects_are_named_by_the_release(name: str) -> None:
     for manifest in RENDERED[name]:
         meta, is_in_namespace = manifest["metadata"], manifest["kind"] != "ClusterStorageContainer"
         expected = {"ServiceAccount": "serving" if name == "secured" else RELEASE, "Pod": f"{RELEASE}-test"}
+        expected["ConfigMap"] = f"{RELEASE}-{'dashboards' if name == 'monitored' else 'prometheus'}"
         assert meta["name"] == (expected.get(manifest["kind"], RELEASE) if is_in_namespace else f"{NAMESPACE}-{RELEASE}")
         assert meta.get("namespace") == (NAMESPACE if is_in_namespace else None)
         assert meta["labels"]["app.kubernetes.io/instance"] == RELEASE

@@ -94,6 +94,9 @@ def test_no_group_takes_an_unknown_key(path: tuple[str, ...]) -> None:
         (("server", "extraEnv"), [{"name": "A", "valueFrom": {}}]),
         (("tolerations",), [{"keys": "a"}]),
         (("podLabels",), {"a": 1}),
+        (("monitoring", "rules", "runbooks"), "https://git.example/wiki"),
+        (("monitoring", "rules", "runbooks"), "docs/runbooks/"),
+        (("monitoring", "labels"), {"release": None}),
     ],
     ids=str,
 )
@@ -147,6 +150,10 @@ ONE_OF = "mlflow://NAME/VERSION, mlflow://runs/RUN_ID/bundle or pvc://CLAIM/PATH
         ({**STANDARD, "scale": {"max": 1}}, "scale.min is 2, more than scale.max, which is 1."),
         ({"slo": {"latencyMilliseconds": {"p95": 300}}}, "slo.latencyMilliseconds.p95 is more than slo.latencyMilliseconds.p99."),
         ({"protocol": "grpc", "feedback": {"enabled": True}}, "feedback.enabled has no effect where protocol is grpc"),
+        (
+            {"slo": {"latencyMilliseconds": {"p99": 20000}}, "monitoring": {"rules": {"kind": "PrometheusRule"}}},
+            "slo.latencyMilliseconds.p99 is 20000, beyond the last bound of the server's histogram, 10000",
+        ),
         ({"mlflow": {"trackingUri": "https://mlflow.example"}}, "networkPolicy.mlflowCidrs is empty, and https://mlflow.example"),
     ],
 )

@@ -89,9 +89,9 @@ class Prometheus:
         for group in found:
             group["interval"] = _INTERVAL
             for rule in group["rules"]:
-                if wait := rule.pop("for", None):
-                    seconds = int(wait[:-1]) * _DURATION[wait[-1]] / SPEED
-                    rule |= {"for": f"{seconds:.0f}s"} if waits else {}
+                wait = rule.pop("for", None)
+                if wait and waits:
+                    rule["for"] = f"{int(wait[:-1]) * _DURATION[wait[-1]] / SPEED:.0f}s"
         (self._directory / "rules.yaml").write_text(yaml.safe_dump({"groups": found}))
 
     def watch(self, pods: dict[str, str]) -> None:

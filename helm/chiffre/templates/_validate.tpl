@@ -75,6 +75,9 @@
 {{- if gt (int .Values.slo.latencyMilliseconds.p95) (int .Values.slo.latencyMilliseconds.p99) -}}
 {{- $problems = append $problems "slo.latencyMilliseconds.p95 is more than slo.latencyMilliseconds.p99." -}}
 {{- end -}}
+{{- if and .Values.monitoring.rules.kind (not (include "chiffre.bucket" .Values.slo.latencyMilliseconds.p99)) -}}
+{{- $problems = append $problems (printf "slo.latencyMilliseconds.p99 is %d, beyond the last bound of the server's histogram, 10000: no rule could tell whether it is kept." (int .Values.slo.latencyMilliseconds.p99)) -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.create (hasPrefix "mlflow://" .Values.model.uri) (not .Values.networkPolicy.mlflowCidrs) (not (include "chiffre.mlflow" . | fromYaml).namespace) -}}
 {{- $problems = append $problems (printf "networkPolicy.mlflowCidrs is empty, and %s is no Service of the cluster (NAME.NAMESPACE.svc...): the policy would keep the pods from it." .Values.mlflow.trackingUri) -}}
 {{- end -}}
