@@ -37,7 +37,7 @@ ROLL_OUT_SECONDS = 900.0
 BRIEF: dict[Name, tuple[str, ...]] = {
     "slow": ("--latency_requests", "500"),
     "equal": ("--steps", "50,100", "--step_seconds", "2"),
-    "better": ("--steps", "5,25,50,100", "--step_seconds", "2"),
+    "better": ("--steps", "25,100", "--step_seconds", "2"),
 }
 
 # The reason codes of the fault that was put in.
