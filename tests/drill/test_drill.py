@@ -20,7 +20,7 @@ from model.export import onnx_logits
 from tests.drill.challengers import POINTS, POINTS_TOLERANCE, Models, Name
 from tests.drill.conftest import IS_FULL
 from tests.drill.record import Row, Verdict, table
-from tests.drill.release import RELEASE, Release
+from tests.drill.release import Release
 from tests.e2e.cluster import NAMESPACE
 from tests.e2e.conftest import Images
 from tests.e2e.gateway import KnownRevisions
@@ -118,7 +118,7 @@ def drill(
     OUTPUT.mkdir(parents=True)
     begun = time.monotonic()
     target = Target(url=release.cluster.gateway, host=release.host)
-    known = KnownRevisions(release.cluster, RELEASE, NAMESPACE)
+    known = KnownRevisions(release.cluster, release.name, NAMESPACE)
     with known, Load(target, images[0], expected, rate=RATE, protocols=REST) as load:
         made = Drill(release=release, models=models, versions=versions, load=load)
         made.expect_only("champion")

@@ -1,21 +1,17 @@
 """Debian's Prometheus, which scrapes real servers often and evaluates the chart's rules."""
 
 import json
-import subprocess
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import yaml
 
-from model.demo import free_port
+from tests import prometheus
 from tests.chart.rendering import NAMESPACE, RELEASE
-from tests.rules.groups import groups, program
+from tests.rules.groups import groups
 
 # Everything is this many times as fast as by the chart's values, and alerts wait as much shorter.
 SPEED = 7.5
@@ -67,11 +63,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Prometheus:
-    """A running Prometheus with the rules of the release digits. Targets are pods by their name, given by `watch`."""
+class Prometheus(prometheus.Prometheus):
+    """With the rules of the release digits. Targets are pods by their name, given by `watch`."""
 
     def __init__(self, directory: Path, cluster: Cluster, *, waits: bool = True) -> None:
-        self._directory, self.url = directory, f"http://127.0.0.1:{free_port()}"
+        super().__init__(directory)
         self._rules(waits)
         self.watch({})
         config = {
@@ -103,65 +99,3 @@ class Prometheus:
         scratch = self._directory / "targets.new"
         scratch.write_text(json.dumps(targets))
         scratch.rename(self._directory / "targets.json")
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The samples of an instant vector."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10)
-        assert answer.is_success, f"{expression}: {answer.text}"
-        data = answer.json()["data"]
-        found: list[dict[str, Any]] = data["result"] if data["resultType"] == "vector" else [{"value": data["result"]}]
-        return found
-
-    def value(self, expression: str) -> float:
-        """Of the one sample that there is; 0 where there is none."""
-        found = self.query(expression)
-        assert len(found) <= 1, found
-        return float(found[0]["value"][1]) if found else 0.0
-
-    def until(self, is_so: Callable[[], bool], what: str, timeout_seconds: float = 60) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while not is_so():
-            assert time.monotonic() < deadline, f"not in {timeout_seconds} s: {what}"
-            time.sleep(0.2)
-
-    def broken_rules(self) -> list[str]:
-        """Rules whose last evaluation failed, with the reason."""
-        answer = httpx.get(f"{self.url}/api/v1/rules", timeout=10).raise_for_status().json()
-        return [
-            f"{rule['name']}: {rule.get('lastError')}"
-            for group in answer["data"]["groups"]
-            for rule in group["rules"]
-            if rule["health"] != "ok"
-        ]
-
-    def __enter__(self) -> Self:
-        with (self._directory / "log").open("w") as log:
-            self._popen = subprocess.Popen(
-                [
-                    program("prometheus"),
-                    "--config.file=prometheus.yaml",
-                    "--storage.tsdb.path=data",
-                    f"--web.listen-address={self.url.removeprefix('http://')}",
-                ],
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.until(self._is_ready, f"Prometheus answers: {(self._directory / 'log').read_text()}")
-        return self
-
-    def _is_ready(self) -> bool:
-        assert self._popen.poll() is None, (self._directory / "log").read_text()
-        try:
-            return httpx.get(f"{self.url}/-/ready", timeout=1).is_success
-        except httpx.TransportError:
-            return False
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._popen.terminate()
-        try:
-            self._popen.wait(20)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
