@@ -1,4 +1,4 @@
-"""How often FeedbackAccuracyLow errs, simulated with the figures of its rule; docs/feedback.md states what comes out."""
+"""How often ChiffreFeedbackAccuracyLow errs, simulated with the figures of its rule; docs/feedback.md states what comes out."""
 
 import re
 
@@ -21,7 +21,7 @@ def number(pattern: str, rule: str) -> float:
 
 
 MARGIN = number(r"- (0\.\d+)$", "chiffre:feedback_accuracy_floor")
-LEAST = number(r">= (\d+)$", "FeedbackAccuracyLow")
+LEAST = number(r">= (\d+)$", "ChiffreFeedbackAccuracyLow")
 Z = number(r"([\d.]+) \* sqrt", "chiffre:feedback_accuracy_upper")
 
 
