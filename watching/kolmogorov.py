@@ -23,7 +23,7 @@ def distances(values: npt.NDArray[np.floating], reference: npt.NDArray[np.floati
     Of the last ``window`` of ``values`` (requests,), in the order they came, and of ``reference`` (m,), rising.
     """
     different, ranks = np.unique(values, return_inverse=True)
-    below, up_to = (np.searchsorted(reference, different, side=side).astype(np.float64) for side in _SIDES)
+    below, up_to = (np.asarray(np.searchsorted(reference, different, side=side), np.float64) for side in _SIDES)
     windows = np.lib.stride_tricks.sliding_window_view(ranks.astype(np.int32), window)[:: window // LOOKS]
     ordered = np.sort(windows, axis=1)
     steps = np.arange(window + 1) / window

@@ -93,8 +93,10 @@ def case(window: str, seconds: int, minutes: int, counts: Any, reference: Any) -
     """Samples lie at the window's ends here, so that nothing is extrapolated: all scrapes of the window count."""
     inside = counts[len(counts) - seconds // SCRAPE_SECONDS :].sum(axis=0)
     images = inside.sum()
-    expected = chi_square(inside[:, None], reference.astype(np.float64))
-    expected = float((expected / inflation(np.array([images]), 5000, RULES.design_effects["confidence"]))[0])
+    corrected = chi_square(inside[:, None], reference.astype(np.float64)) / inflation(
+        np.array([images]), 5000, RULES.design_effects["confidence"]
+    )
+    expected = float(corrected[0])
     assert expected > 0.01
     # promtool compares exactly.
     expression = f'abs(chiffre:drift:score{{window="{window}"}} / {expected!r} - 1) < bool 1e-9'
@@ -105,6 +107,7 @@ def case(window: str, seconds: int, minutes: int, counts: Any, reference: Any) -
 def test_too_few_images_have_no_score() -> None:
     counts = np.zeros((2, 40))
     counts[0] = 3.0
-    options = {"design_effect": 1.0, "window_seconds": 480, "interval_seconds": 30}
-    assert (scores(counts, np.array([500.0, 500.0]), least_images=97, **options) == 0).all()
-    assert (scores(counts, np.array([500.0, 500.0]), least_images=95, **options) > 10).all()
+    reference = np.array([500.0, 500.0])
+    for least, is_said in ((97, False), (95, True)):
+        found = scores(counts, reference, design_effect=1.0, window_seconds=480, interval_seconds=30, least_images=least)
+        assert ((found > 10) == is_said).all()
