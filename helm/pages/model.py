@@ -53,10 +53,10 @@ PAGE = Page(
             ),
             Panel(
                 title="Distance from the reference",
-                description="Chi-square of each statistic over an hour; 1 is chance, the alarm is beyond the threshold.",
+                description="Score of each statistic over an hour; 1 is chance, beyond the bound is the alarm.",
                 queries=(
-                    (f'chiffre:drift:chi_square{{{_VERSION},window="1h"}}', "{{statistic}} (version {{version}})"),
-                    (f'chiffre:drift:threshold{{{R},window="1h"}}', "{{statistic}}, threshold"),
+                    (f'chiffre:drift:score{{{_VERSION},window="1h"}}', "{{statistic}} (version {{version}})"),
+                    (f'chiffre:drift:threshold{{{R},window="1h"}}', "bound"),
                 ),
                 width=12,
             ),
