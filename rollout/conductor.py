@@ -49,7 +49,7 @@ class Conductor:
         aliases: Takes the champion's name.
         wish: What the user wants.
         verify: Called before each change; raises `RolloutError` where this process may be not the only one any more.
-        record: Called where a promotion has all traffic, before the alias moves.
+        record: Called where a promotion that was not forced has all traffic, before the alias moves.
         say: Takes lines of progress.
         force: Why a promotion needs no verdict; empty where it does.
         sleep: Waits so many seconds.
@@ -131,7 +131,10 @@ class Conductor:
         story = place.story
         assert story
         self.verify()
-        if story.stage is Stage.PROMOTED:
+        if story.stage is Stage.PROMOTED and story.note:
+            # There may be evidence of an earlier share that promotes; it is not why this was promoted.
+            self.say(f"no promotion record: {story.note}")
+        elif story.stage is Stage.PROMOTED:
             self.record(place, story)
         self.aliases.move_champion(place.model, version)
         self.say(f"version {version} of {place.model} is the champion")

@@ -180,12 +180,17 @@ def test_by_hand_a_roll_out_is_put_back_from_a_pause(tmp_path: Path) -> None:
 def test_a_promotion_by_force_asks_nobody_and_says_so(tmp_path: Path) -> None:
     world = World()
     process(world, tmp_path, replace(WISH, pause_at=5)).run()
-    conductor = process(world, tmp_path, Wish(version="7", steps=(100,)), fault="accuracy")
+    recorded: list[Story] = []
+    conductor = process(
+        world, tmp_path, Wish(version="7", steps=(100,)), fault="accuracy", record=lambda _, story: recorded.append(story)
+    )
     conductor.force = "the fire brigade asked for it"
     assert conductor.run() is Outcome.PROMOTE
     assert conductor.judgement.witness.asked == []  # type: ignore[attr-defined] # the test's own
     assert stories(world)[-1].startswith("roll-out of version 7: promoted, forced: the fire brigade asked for it (")
     assert Story.parse(stories(world)[-1])
+    # The verdict at 5 % was a promotion; this one stands on nothing.
+    assert recorded == []
 
 
 def test_a_new_image_comes_and_goes_with_its_roll_out(tmp_path: Path) -> None:
