@@ -5,6 +5,7 @@
     python -m model validate|test|predict                         # use build/checkpoints/best.ckpt
     python -m model publish --bundle build/bundle                 # test the bundle, register it as challenger
     python -m model fit --publish_as digits --ckpt_path last      # the two above, as the Job of k8s/ runs them
+    python -m model compare --page docs/study.md                  # the study of optimizers, batch sizes and dropout
     python -m model sync --directory build                        # send what a dead tracking server did not take
 
 Exit codes: 0 done; 1 failed, may be tried again; 2 the command, configuration or data must be mended first;
@@ -25,10 +26,11 @@ from model.export import ParityError
 from model.idx import DataError
 from model.registry import RefusedError, publish
 from model.signals import stop_on_sigterm
+from model.study.command import compare
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS: dict[str, Callable[..., object]] = {"publish": publish, "sync": sync}
+_COMMANDS: dict[str, Callable[..., object]] = {"compare": compare, "publish": publish, "sync": sync}
 
 
 def main() -> int:

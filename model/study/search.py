@@ -1,0 +1,50 @@
+"""The learning rates of a study: one grid for each method and batch size, all searched at once."""
+
+import math
+
+from model.study.grid import Grid, rate_at
+from model.study.plan import BATCH_SIZE, METHODS, Settings, Trial, grid_trial, grids
+from model.study.pool import Pool
+from model.study.store import Record
+
+Kind = tuple[str, int]
+
+
+def middle(method: str, batch_size: int) -> int:
+    """Where a grid starts: the method's own rung, half a decade lower or higher for each decade of the batch size from 128.
+
+    That is the square-root rule (Krizhevsky 2014); where it is wrong, the grid is extended.
+    """
+    if METHODS[method].optimizer == "gd":
+        return METHODS[method].middle
+    return METHODS[method].middle + int(math.log10(batch_size / BATCH_SIZE))
+
+
+def search(pool: Pool, settings: Settings) -> dict[Kind, Grid]:
+    """All grids, extended until their best rates have neighbours or the extensions are used up."""
+    found = {kind: Grid(middle=middle(*kind), losses={}) for kind in grids(settings)}
+    while True:
+        trials = {
+            (kind, rung): grid_trial(settings, *kind, rate_at(rung)) for kind, grid in found.items() for rung in grid.missing()
+        }
+        if not trials:
+            return found
+        print(f"learning rates: {len(trials)} to try", flush=True)
+        records = pool.run(list(trials.values()))
+        for (kind, rung), trial in trials.items():
+            losses = {**found[kind].losses, rung: loss_of(records[trial])}
+            found[kind] = Grid(middle=found[kind].middle, losses=losses)
+
+
+def loss_of(record: Record) -> float:
+    """What a rate is judged by: the validation loss at the end."""
+    return math.inf if record.result.has_diverged else record.result.points[-1].validation_loss
+
+
+def trials_of(settings: Settings, grids_found: dict[Kind, Grid]) -> list[Trial]:
+    """All runs that the grids consist of."""
+    return list(
+        dict.fromkeys(
+            grid_trial(settings, *kind, rate_at(rung)) for kind, grid in grids_found.items() for rung in sorted(grid.losses)
+        )
+    )
