@@ -17,12 +17,19 @@ from typing import Any
 from model.data import MnistData
 from model.errors import ConfigError
 from model.study import gradients, memory
+from model.study.facts import facts
+from model.study.findings import Findings
+from model.study.gradients import Gradient
 from model.study.grid import rate_at
-from model.study.plan import Settings, quick_settings, reported_trials
+from model.study.memory import Memory
+from model.study.page import publish
+from model.study.plan import Settings, Trial, quick_settings, reported_trials
 from model.study.pool import Pool
 from model.study.search import search, trials_of
 from model.study.store import Record, Store
-from model.tracking import git_revision
+from model.study.tracking import log
+from model.study.training import Result
+from model.tracking import default_tracking_uri, git_revision
 
 _GRADIENTS, _MEMORY = "gradients.json", "memory.json"
 _GRADIENT_SIZES, _QUICK_GRADIENT_SIZES = (1, 8, 32, 128, 512), (1, 8)
@@ -61,12 +68,26 @@ def compare(
     if jobs is not None and jobs < 1:
         message = f"jobs: expected 1 or more, got {jobs}"
         raise ConfigError(message)
-    given = {name: value for name, value in (("seeds", seeds), ("epochs", epochs), ("hidden_size", hidden_size)) if value}
+    asked = {"seeds": seeds, "epochs": epochs, "hidden_size": hidden_size}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     settings = replace(quick_settings() if quick else Settings(), **given)
-    store = Store(output, settings, MnistData(data_dir).digest)
+    digest, jobs = MnistData(data_dir).digest, jobs or len(os.sched_getaffinity(0))
+    store = Store(output, settings, digest)
     print(f"study in {output}: {asdict(settings)}", flush=True)
-    records = train_all(store, settings, data_dir, jobs or len(os.sched_getaffinity(0)))
+    records = train_all(store, settings, data_dir, jobs)
     measure(store, settings, data_dir, quick=quick)
+    options = "".join(f" --{name} {value}" for name, value in (({"quick": "true"} if quick else {}) | given).items())
+    found = Findings(
+        settings=settings,
+        facts=facts(records, command=f"python -m model compare{options}", jobs=jobs, data_digest=digest),
+        results={record.trial: record.result for record in records},
+        gradients=[Gradient(**row) for row in store.read(_GRADIENTS)],
+        memory=[Memory(**row) for row in store.read(_MEMORY)],
+    )
+    page = page or output / "study.md"
+    publish(found, page)
+    print(f"page in {page}", flush=True)
+    log(output, tracking_uri or default_tracking_uri(), records, parameters=asdict(settings), page=page)
 
 
 def measure(store: Store, settings: Settings, data_dir: str, *, quick: bool) -> None:
@@ -89,12 +110,15 @@ def _once(store: Store, name: str, take: Callable[[], Sequence[Any]]) -> None:
 def train_all(store: Store, settings: Settings, data_dir: str, jobs: int) -> list[Record]:
     """Choose the rates, then train with them: the records of all runs."""
     with Pool(store, settings, data_dir=data_dir, jobs=jobs, git_revision=git_revision() or "unknown") as pool:
-        grids = search(pool, settings)
-        rates = {kind: rate_at(grid.best) for kind, grid in grids.items()}
+
+        def results(trials: Sequence[Trial]) -> dict[Trial, Result]:
+            print(f"learning rates: {len(trials)} to try", flush=True)
+            return {trial: record.result for trial, record in pool.run(trials).items()}
+
+        searched = search(results, settings)
+        rates = {kind: rate_at(grid.best) for kind, grid in searched.items()}
         for (method, batch_size), rate in rates.items():
             print(f"  {method}, batch {batch_size}: learning rate {rate:g}", flush=True)
         trials = reported_trials(settings, rates)
         print(f"training: {len(trials)} runs", flush=True)
-        records = pool.run(trials)
-        records |= pool.run(trials_of(settings, grids))
-    return list(records.values())
+        return list(pool.run([*trials_of(settings, searched), *trials]).values())

@@ -37,10 +37,10 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method(name="gd", label="gradient descent (full batch)", optimizer="gd", middle=0),
+        Method(name="gd", label="gradient descent", optimizer="gd", middle=0),
         Method(name="sgd", label="SGD", optimizer="sgd", middle=-2),
-        Method(name="momentum", label="SGD, momentum 0.9", optimizer="sgd", middle=-3, momentum=0.9),
-        Method(name="nesterov", label="SGD, Nesterov 0.9", optimizer="sgd", middle=-3, momentum=0.9, nesterov=True),
+        Method(name="momentum", label="momentum", optimizer="sgd", middle=-3, momentum=0.9),
+        Method(name="nesterov", label="Nesterov", optimizer="sgd", middle=-3, momentum=0.9, nesterov=True),
         Method(name="rmsprop", label="RMSprop", optimizer="rmsprop", middle=-7),
         Method(name="adam", label="Adam", optimizer="adam", middle=-6),
     )

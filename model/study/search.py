@@ -1,11 +1,11 @@
 """The learning rates of a study: one grid for each method and batch size, all searched at once."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 from model.study.grid import Grid, rate_at
 from model.study.plan import BATCH_SIZE, METHODS, Settings, Trial, grid_trial, grids
-from model.study.pool import Pool
-from model.study.store import Record
+from model.study.training import Result
 
 Kind = tuple[str, int]
 
@@ -20,31 +20,25 @@ def middle(method: str, batch_size: int) -> int:
     return METHODS[method].middle + int(math.log10(batch_size / BATCH_SIZE))
 
 
-def search(pool: Pool, settings: Settings) -> dict[Kind, Grid]:
-    """All grids, extended until their best rates have neighbours or the extensions are used up."""
+def search(run: Callable[[Sequence[Trial]], Mapping[Trial, Result]], settings: Settings) -> dict[Kind, Grid]:
+    """All grids, extended until their best rates have neighbours or the extensions are used up; ``run`` gives trials' results."""
     found = {kind: Grid(middle=middle(*kind), losses={}) for kind in grids(settings)}
-    while True:
-        trials = {
-            (kind, rung): grid_trial(settings, *kind, rate_at(rung)) for kind, grid in found.items() for rung in grid.missing()
-        }
-        if not trials:
-            return found
-        print(f"learning rates: {len(trials)} to try", flush=True)
-        records = pool.run(list(trials.values()))
+    while trials := {
+        (kind, rung): grid_trial(settings, *kind, rate_at(rung)) for kind, grid in found.items() for rung in grid.missing()
+    }:
+        results = run(list(trials.values()))
         for (kind, rung), trial in trials.items():
-            losses = {**found[kind].losses, rung: loss_of(records[trial])}
+            losses = {**found[kind].losses, rung: loss_of(results[trial])}
             found[kind] = Grid(middle=found[kind].middle, losses=losses)
+    return found
 
 
-def loss_of(record: Record) -> float:
+def loss_of(result: Result) -> float:
     """What a rate is judged by: the validation loss at the end."""
-    return math.inf if record.result.has_diverged else record.result.points[-1].validation_loss
+    return math.inf if result.has_diverged else result.points[-1].validation_loss
 
 
-def trials_of(settings: Settings, grids_found: dict[Kind, Grid]) -> list[Trial]:
+def trials_of(settings: Settings, searched: Mapping[Kind, Grid]) -> list[Trial]:
     """All runs that the grids consist of."""
-    return list(
-        dict.fromkeys(
-            grid_trial(settings, *kind, rate_at(rung)) for kind, grid in grids_found.items() for rung in sorted(grid.losses)
-        )
-    )
+    trials = [grid_trial(settings, *kind, rate_at(rung)) for kind, grid in searched.items() for rung in sorted(grid.losses)]
+    return list(dict.fromkeys(trials))

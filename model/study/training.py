@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class Clock:
         self.wall = self.processor = 0.0
         self._started = (0.0, 0.0)
 
-    def __enter__(self) -> "Clock":
+    def __enter__(self) -> Self:
         self._started = time.perf_counter(), time.process_time()
         return self
 
