@@ -6,7 +6,7 @@ python -m model.study.page docs/study.md      # make the page and its plots agai
 import argparse
 from pathlib import Path
 
-from model.study import plots, tables
+from model.study import tables
 from model.study.comparisons import batches, dropout, optimizers, rates
 from model.study.costs import gradients, memory
 from model.study.findings import Findings
@@ -23,6 +23,8 @@ def publish(findings: Findings, page: Path) -> None:
 
 def rewrite(page: Path) -> None:
     """Make plots and page again from the tables."""
+    from model.study import plots  # noqa: PLC0415 -- matplotlib wants a second, and a folder to write to, of whoever imports it
+
     findings = tables.read(page.with_suffix(""))
     plots.draw(findings, page.with_suffix(""))
     page.write_text(text(findings, page.stem))

@@ -29,29 +29,33 @@ def expected_seconds(trial: Trial, settings: Settings) -> float:
 
 @dataclass
 class Progress:
-    """Says what was finished and how much is left, of trials whose times were guessed."""
+    """Says what was finished last and how much is left, of trials whose times were guessed."""
 
     jobs: int
     settings: Settings
     _guessed: float = 0.0
     _taken: float = 0.0
+    _last: str = ""
     _shown: float = field(default_factory=time.monotonic)
 
-    def count(self, record: Record, left: Sequence[Trial], *, total: int) -> None:
-        """A trial is finished, ``left`` of ``total`` are not."""
+    def count(self, record: Record) -> None:
+        """A trial is finished."""
         self._guessed += expected_seconds(record.trial, self.settings)
         self._taken += record.ended - record.started
+        self._last = f"  {record.trial.key}  validation accuracy {record.result.points[-1].validation_accuracy:.4f}"
+
+    def show(self, left: Sequence[Trial], *, total: int) -> None:
+        """Say where it stands, every few seconds and at the end; ``left`` of ``total`` are not finished."""
         if left and time.monotonic() - self._shown < _LINE_SECONDS:
             return
         self._shown = time.monotonic()
-        seconds = sum(expected_seconds(trial, self.settings) for trial in left) * self._taken / self._guessed / self.jobs
-        ends = time.strftime("%H:%M", time.localtime(time.time() + seconds))
-        last = record.result.points[-1]
-        print(
-            f"  {total - len(left)}/{total}  {record.trial.key}  validation accuracy {last.validation_accuracy:.4f}  "
-            f"about {seconds / 60:.1f} min left, until {ends}",
-            flush=True,
-        )
+        when = ""
+        if self._guessed:
+            seconds = sum(expected_seconds(trial, self.settings) for trial in left) * self._taken / self._guessed / self.jobs
+            ends = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+            when = f"  about {seconds / 60:.1f} min left, until {ends}"
+        print(f"  {total - len(left)}/{total}{self._last}{when}", flush=True)
+        self._last = ""
 
 
 _WORKER: dict[str, tuple[Settings, Data]] = {}
@@ -110,7 +114,7 @@ class Pool:
         left = sorted(set(trials) - set(records), key=lambda trial: (-expected_seconds(trial, self.settings), trial.key))
         futures: dict[Future[Record], Trial] = {self._executor.submit(_work, trial, self.git_revision): trial for trial in left}
         while futures:
-            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            done, _ = wait(futures, timeout=_LINE_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
                 trial = futures.pop(future)
                 try:
@@ -119,5 +123,6 @@ class Pool:
                     message = f"a process that trained was killed, perhaps for want of memory; {len(futures) + 1} trials are left"
                     raise OSError(message) from error
                 self.store.add(record)
-                self._progress.count(record, list(futures.values()), total=len(left))
+                self._progress.count(record)
+            self._progress.show(list(futures.values()), total=len(left))
         return records
