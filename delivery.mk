@@ -10,13 +10,16 @@ carry: ## bring both images to the nodes of that cluster
 	kind load docker-image --name chiffre $(IMG)-serve:$(TAG) $(IMG)-train:$(TAG)
 
 OVERLAY ?= cpu
+CONFIG ?= best
+JOB_CONFIG = {name: chiffre-configs, namespace: chiffre, behavior: merge, files: [best.yaml=$(CONFIG).yaml]}
 # NAME@DIGEST, in two; a comma would end an argument of make's functions.
 JOB_IMAGE = {name: chiffre-train, newName: $(firstword $(subst @, ,$(TRAIN))), digest: "$(lastword $(subst @, ,$(TRAIN)))"}
 
-job: ## train on the cluster by k8s/overlays/$(OVERLAY), with the image TRAIN=...@sha256:... if given; build/version says which version came of it
+job: ## train on the cluster by k8s/overlays/$(OVERLAY) and model/configs/$(CONFIG).yaml, with the image TRAIN=...@sha256:... if given; build/version says which version came of it
 	@mkdir -p build/job
+	@cp model/configs/$(CONFIG).yaml build/job/
 	@printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' 'resources: [../../k8s/overlays/$(OVERLAY)]' \
-		$(if $(TRAIN),'images: [$(JOB_IMAGE)]') \
+		'configMapGenerator: [$(JOB_CONFIG)]' $(if $(TRAIN),'images: [$(JOB_IMAGE)]') \
 		> build/job/kustomization.yaml
 	kubectl delete job --namespace chiffre --ignore-not-found chiffre-train
 	kubectl apply -k build/job

@@ -145,6 +145,7 @@ class TrainingCLI(LightningCLI):
             "epochs": self.trainer.max_epochs,
             "batch_size": self.datamodule.batch_size,
             "augmentation": self.datamodule.augmentation,
+            "augment_validation": self.datamodule.augment_validation,
             "split_seed": self.datamodule.split_seed,
             "seed": self.model.seed,
             "data_digest": self.datamodule.digest,

@@ -153,6 +153,8 @@ class MnistData(pl.LightningDataModule):
         split_seed: Which training images are for validation and which are golden. Models can be compared on the golden
             images only if this was the same for both.
         augmentation: How training images are distorted.
+        augment_validation: Distort the validation images too, once: for traffic that has shifted the same way. Then the
+            checkpoint that is kept, the temperature and the reference profile are those of shifted images.
         predict_images: IDX file of images for ``predict``; the test images where none is given.
     """
 
@@ -162,6 +164,7 @@ class MnistData(pl.LightningDataModule):
         batch_size: int = 128,
         split_seed: int = SPLIT_SEED,
         augmentation: Augmentation = NO_AUGMENTATION,
+        augment_validation: bool = False,
         predict_images: str | None = None,
     ) -> None:
         super().__init__()
@@ -169,7 +172,8 @@ class MnistData(pl.LightningDataModule):
             message = f"batch_size: expected at least 1, got {batch_size}"
             raise ValueError(message)
         self.data_dir, self.batch_size, self.split_seed = Path(data_dir), batch_size, split_seed
-        self.augmentation, self.predict_images = augmentation, predict_images
+        self.augmentation, self.augment_validation = augmentation, augment_validation
+        self.predict_images = predict_images
         # The order of the batches follows the seed of the run.
         self.seed = torch.initial_seed()
         self._splits: dict[str, Split] = {}
@@ -193,7 +197,14 @@ class MnistData(pl.LightningDataModule):
             parts = torch.split(order, [TRAIN_SIZE, VALIDATION_SIZE, GOLDEN_SIZE])
             names = ("train", "validation", "golden")
             self._splits = {"test": test} | {part: whole.take(indices) for part, indices in zip(names, parts, strict=True)}
+            if self.augment_validation:
+                self._splits["validation"] = self._augmented(self._splits["validation"])
         return self._splits[name]
+
+    def _augmented(self, split: Split) -> Split:
+        """The same distortions for every seed of a run, so that runs can be compared."""
+        generator = torch.Generator().manual_seed(self.split_seed)
+        return Split(images=self.augmentation.apply(split.images, generator), labels=split.labels)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that was stopped."""
@@ -201,6 +212,7 @@ class MnistData(pl.LightningDataModule):
             "batch_size": self.batch_size,
             "split_seed": self.split_seed,
             "augmentation": asdict(self.augmentation),
+            "augment_validation": self.augment_validation,
             "digest": self.digest,
         }
 
@@ -209,8 +221,8 @@ class MnistData(pl.LightningDataModule):
         if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
             return
         for name, value in self.state_dict().items():
-            if value != state_dict[name]:
-                message = f"data.{name}: the checkpoint was trained with {state_dict[name]}, got {value}"
+            if value != (trained := state_dict.get(name)):
+                message = f"data.{name}: the checkpoint was trained with {trained}, got {value}"
                 raise ConfigError(message)
 
     def setup(self, stage: str) -> None:

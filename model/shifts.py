@@ -1,4 +1,4 @@
-"""Shifts of the input that quality under shift is measured by: a list fixed beforehand, which nothing is trained or calibrated on."""
+"""Shifts of the input, by which quality under shift is measured: fixed beforehand, and nothing is calibrated on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -38,6 +38,18 @@ def test_split_depends_on_the_split_seed_alone(mnist: MnistData) -> None:
     assert not torch.equal(other.split("golden").labels, mnist.split("golden").labels)
 
 
+def test_validation_images_are_distorted_where_that_is_asked_for_and_always_the_same_way(mnist: MnistData) -> None:
+    distortion = Augmentation(rotation_degrees=30.0)
+    shifted, again = (MnistData(str(MNIST), augmentation=distortion, augment_validation=True) for _ in range(2))
+    assert torch.equal(shifted.split("validation").images, again.split("validation").images)
+    assert torch.equal(shifted.split("validation").labels, mnist.split("validation").labels)
+    assert (shifted.split("validation").images - mnist.split("validation").images).abs().mean() > 0.01
+    for name in ("train", "golden", "test"):
+        assert torch.equal(shifted.split(name).images, mnist.split(name).images)
+    usual = MnistData(str(MNIST), augmentation=distortion)
+    assert torch.equal(usual.split("validation").images, mnist.split("validation").images)
+
+
 def test_images_are_floats_from_0_to_1(mnist: MnistData) -> None:
     images = mnist.split("test").images
     assert images.dtype == torch.float32
@@ -183,6 +195,7 @@ def test_resumed_batches_are_those_that_were_left(stop: int) -> None:
         ({"batch_size": 64}, "data.batch_size: the checkpoint was trained with 128, got 64"),
         ({"split_seed": 7}, "data.split_seed: the checkpoint was trained with 1998, got 7"),
         ({"augmentation": Augmentation(scale=0.1)}, "data.augmentation"),
+        ({"augment_validation": True}, "data.augment_validation"),
     ],
 )
 def test_resume_with_other_data_is_refused(options: dict[str, Any], field: str) -> None:

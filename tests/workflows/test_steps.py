@@ -24,6 +24,7 @@ _VALUES = {
     "github.repository": "example/chiffre",
     "github.sha": "0" * 40,
     "github.token": "token",
+    "inputs.config || 'best'": "best",
     "inputs.overlay || 'gke-spot'": "gke-spot",
     "inputs.serve": _SERVE,
     "inputs.tag": "0.1.0",
@@ -101,6 +102,13 @@ def test_a_job_trains_with_the_image_that_was_pushed_and_says_the_version(rehear
     assert done.code == 0, done.output
     assert (rehearsal.folder / "build" / "version").read_text() == "7\n"
     assert _TRAIN.partition("@")[0] in (rehearsal.folder / "build" / "job" / "kustomization.yaml").read_text()
+
+
+def test_a_job_trains_by_the_configuration_that_is_named(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make job CONFIG=default")
+    assert done.code == 0, done.output
+    assert "best.yaml=default.yaml" in (rehearsal.folder / "build" / "job" / "kustomization.yaml").read_text()
+    assert rehearsal.run("make job CONFIG=nothing").code
 
 
 def test_no_reason_is_given_for_what_nobody_calls(rehearsal: Rehearsal) -> None:
