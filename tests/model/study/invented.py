@@ -85,4 +85,4 @@ def findings(end: Share = by_method, *, seconds: Share = lambda _: 10.0, rise: f
         for size, chunk, peak in ((128, 128, 10.0), (50_000, 5_000, 40.0), (50_000, 50_000, 400.0))
     ]
     found = {"settings": SETTINGS, "facts": FACTS, "results": results, "gradients": gradients, "memory": memory}
-    return Findings(**{**found, **other})  # type: ignore[arg-type]  # as the caller names them
+    return Findings(**{**found, **other})

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,8 +61,9 @@ def test_a_study_of_other_settings_is_not_gone_on_with(tmp_path: Path, settings:
 
 @pytest.mark.parametrize("name", ["seeds", "epochs", "hidden_size"])
 def test_settings_out_of_range_are_named(name: str) -> None:
+    wrong: dict[str, Any] = {name: 0}
     with pytest.raises(ConfigError, match=f"{name}: expected"):
-        Settings(**{name: 0})
+        Settings(**wrong)
 
 
 def test_time_that_runs_shared_is_counted_once() -> None:
