@@ -54,7 +54,7 @@ def compare(
         page: The page to write, its plots and tables in a folder of its name beside it; OUTPUT/study.md by default.
         seeds: Runs of each kind; 5 by default.
         epochs: Of each optimizer and dropout rate; 10 by default.
-        hidden_size: Width of the hidden layer; 512 by default.
+        hidden_size: Width of the one hidden layer; 128 by default, a quarter of that of `fit`.
         jobs: Runs at a time, of one thread each; one for each processor by default.
         quick: Smaller in all, for seconds instead of figures.
         data_dir: Folder with the MNIST files.

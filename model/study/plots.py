@@ -133,7 +133,7 @@ def _rates(findings: Findings) -> Figure:
         losses = {rung: loss for rung, loss in sorted(grids[kind].losses.items()) if loss < 10}
         axes.plot([rate_at(rung) for rung in losses], list(losses.values()), label=label, markersize=4, linewidth=1, **style)
         best = grids[kind].best
-        axes.plot([rate_at(best)], [losses[best]], "o", markersize=10, fillstyle="none", color=style["color"])
+        axes.plot([rate_at(best)], [grids[kind].losses[best]], "o", markersize=10, fillstyle="none", color=style["color"])
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")

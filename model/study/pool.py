@@ -125,4 +125,4 @@ class Pool:
                 self.store.add(record)
                 self._progress.count(record)
             self._progress.show(list(futures.values()), total=len(left))
-        return records
+        return {trial: records[trial] for trial in trials}
