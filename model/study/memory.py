@@ -1,6 +1,6 @@
 """What a training step takes of memory, measured in a fresh process for each batch size.
 
-    python -m model.study.memory --batch_size 128 --chunk 5000 --hidden_size 512 --data_dir data/mnist
+    python -m model.study.memory --batch_size 128 --chunk 5000 --hidden_size 128 --train_images 50000 --data_dir data/mnist
 
 The peak is what Linux notes as ``VmHWM``, put back to what is in use just before the first step: data, libraries and weights are
 in the baseline, batch, activations, gradients and the optimizer's state are what is measured. Not ``ru_maxrss``, which a new

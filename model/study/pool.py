@@ -18,13 +18,14 @@ from model.study.store import Record, Store
 from model.study.training import Data, train
 
 _LINE_SECONDS = 10.0
-# Of a step and of an image in it, at a hidden layer of 512; only their ratio matters once a trial has been timed.
-_STEP_SECONDS, _IMAGE_SECONDS = 5e-4, 4e-5
+# Of a step, and of an image in it for each unit of the hidden layer; only their ratio matters once a trial has been timed.
+_STEP_SECONDS, _UNIT_SECONDS = 4e-4, 7e-8
 
 
 def expected_seconds(trial: Trial, settings: Settings) -> float:
     """A first guess at what a trial takes."""
-    return settings.steps(trial) * _STEP_SECONDS + trial.epochs * settings.train_images * _IMAGE_SECONDS
+    units = trial.epochs * settings.train_images * settings.hidden_size
+    return settings.steps(trial) * _STEP_SECONDS + units * _UNIT_SECONDS
 
 
 @dataclass
