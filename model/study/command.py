@@ -117,8 +117,8 @@ def train_all(store: Store, settings: Settings, data_dir: str, jobs: int) -> lis
 
         searched = search(results, settings)
         rates = {kind: rate_at(grid.best) for kind, grid in searched.items()}
-        for (method, batch_size), rate in rates.items():
-            print(f"  {method}, batch {batch_size}: learning rate {rate:g}", flush=True)
+        for kind, rate in rates.items():
+            print(f"  {kind.part}: {kind.method}, batches of {kind.batch_size:,}: learning rate {rate:g}", flush=True)
         trials = reported_trials(settings, rates)
         print(f"training: {len(trials)} runs", flush=True)
         return list(pool.run([*trials_of(settings, searched), *trials]).values())

@@ -67,13 +67,11 @@ def optimizers(findings: Findings, folder: str) -> list[str]:
 
 def rates(findings: Findings, folder: str) -> list[str]:
     """What rates were tried."""
-    most, factor = findings.settings.grid_epochs, findings.settings.gd_factor
     return [
         "## Learning rates",
         paragraph(
-            f"Rates are half a decade apart, and judged by the validation loss after {epochs(most)}",
-            f"({epochs(most * factor)} of gradient descent, 1 with single images). Where the best is on an edge, the grid is",
-            "extended.",
+            "Rates are half a decade apart, and judged by the validation loss at the end of one run, as long as those it is",
+            "chosen for (the first epoch alone of single images). Where the best is on an edge, the grid is extended.",
             edges(findings),
         ),
         f"![Validation loss by learning rate, for each method and batch size]({folder}/rates.png)",

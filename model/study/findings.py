@@ -9,19 +9,19 @@ from model.study.gradients import Gradient
 from model.study.grid import Grid, rate_at
 from model.study.memory import Memory
 from model.study.plan import (
-    BATCH_METHOD,
-    BATCH_SIZE,
     DROPOUT_METHOD,
     METHODS,
+    Kind,
     Settings,
     Trial,
+    batch_kind,
     batch_trial,
     dropout_trial,
-    method_batch_size,
+    method_kind,
     optimizer_trial,
     seeds,
 )
-from model.study.search import Kind, search
+from model.study.search import search
 from model.study.statistics import Interval, interval, paired
 from model.study.training import Point, Result
 
@@ -94,7 +94,7 @@ class Findings:
     memory: Sequence[Memory]
 
     def grids(self) -> dict[Kind, Grid]:
-        """The searches for a learning rate, by method and batch size."""
+        """The searches for a learning rate."""
         return search(lambda _: self.results, self.settings)
 
     def rates(self) -> dict[Kind, float]:
@@ -110,10 +110,7 @@ class Findings:
         return {
             name: self._group(
                 method.label,
-                [
-                    optimizer_trial(settings, name, rates[name, method_batch_size(settings, name)], seed)
-                    for seed in seeds(settings)
-                ],
+                [optimizer_trial(settings, name, rates[method_kind(settings, name)], seed) for seed in seeds(settings)],
             )
             for name, method in METHODS.items()
         }
@@ -124,14 +121,14 @@ class Findings:
         return {
             size: self._group(
                 f"{size:,}",
-                [batch_trial(self.settings, size, rates[BATCH_METHOD, size], seed) for seed in seeds(self.settings)],
+                [batch_trial(self.settings, size, rates[batch_kind(size)], seed) for seed in seeds(self.settings)],
             )
             for size in self.settings.all_batch_sizes
         }
 
     def dropouts(self) -> dict[float, Group]:
         """By dropout rate."""
-        rate = self.rates()[DROPOUT_METHOD, BATCH_SIZE]
+        rate = self.rates()[method_kind(self.settings, DROPOUT_METHOD)]
         return {
             share: self._group(f"{share:g}", [dropout_trial(self.settings, share, rate, seed) for seed in seeds(self.settings)])
             for share in self.settings.dropout_rates

@@ -28,7 +28,7 @@ from model.study.plan import DROPOUT_RATE, Settings
 from model.study.training import CHUNK, train_step
 
 _STEPS = 2
-_SECONDS = 300
+_SECONDS = 1800
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CLEAR_PEAK = "5"
 

@@ -80,7 +80,7 @@ def _limits(findings: Findings, folder: str) -> list[str]:
             "The intervals are over seeds: they say what another seed would give, not what other images would. For the best",
             f"optimizer's accuracy, the standard error of 10,000 test images is {error:.2f} points. The best of",
             "several means is,",
-            "by being chosen, a little too high. Rates half a decade apart, each judged by one short run, may",
+            "by being chosen, a little too high. Rates half a decade apart, each judged by one run, may",
             "miss a better one; a",
             "schedule could change the order. Wall times are also of what else the machine did, which is why tables tell",
             "processor time, of a process of one thread.",

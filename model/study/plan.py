@@ -1,9 +1,9 @@
 """What the study trains: the methods, the budgets, and one `Trial` for each training run. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from model.data import TRAIN_SIZE
 from model.errors import ConfigError
@@ -58,7 +58,6 @@ class Settings:
         epochs: Of each optimizer and dropout rate.
         hidden_size: Width of the one hidden layer.
         gd_factor: How many times as many epochs gradient descent gets, since an epoch of it is one step.
-        grid_epochs: Of each learning rate that is tried.
         batch_epochs: Of each batch size.
         batch_sizes: Without the whole training set, which is the last one.
         dropout_rates: Which are compared.
@@ -70,7 +69,6 @@ class Settings:
     # A quarter of the default network's, whose hundred and more runs would take hours of two cores.
     hidden_size: int = 128
     gd_factor: int = 4
-    grid_epochs: int = 2
     batch_epochs: int = 2
     batch_sizes: tuple[int, ...] = (1, 8, 32, 128, 512, 4096)
     dropout_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -99,7 +97,6 @@ def quick_settings() -> Settings:
         epochs=2,
         hidden_size=16,
         gd_factor=2,
-        grid_epochs=1,
         batch_epochs=1,
         batch_sizes=(32, 128),
         dropout_rates=(0.0, 0.2, 0.5),
@@ -141,16 +138,42 @@ class Trial:
         )
 
 
-def grid_trial(settings: Settings, method: str, batch_size: int, rate: float) -> Trial:
-    """The run that a learning rate is judged by."""
-    # A batch of one takes as long for an epoch as others for ten.
-    epochs = 1 if batch_size == 1 else settings.grid_epochs
-    if method == "gd":
-        epochs *= settings.gd_factor
+class Kind(NamedTuple):
+    """What a learning rate is chosen for."""
+
+    part: Literal["optimizers", "batches"]
+    method: str
+    batch_size: int
+
+
+def method_kind(settings: Settings, method: str) -> Kind:
+    """The comparison of optimizers, and dropout rates at the rate that was best for their method in it."""
+    return Kind("optimizers", method, settings.train_images if METHODS[method].optimizer == "gd" else BATCH_SIZE)
+
+
+def batch_kind(batch_size: int) -> Kind:
+    """The comparison of batch sizes."""
+    return Kind("batches", BATCH_METHOD, batch_size)
+
+
+def grids(settings: Settings) -> list[Kind]:
+    """All that a learning rate is searched for."""
+    return [method_kind(settings, method) for method in METHODS] + [batch_kind(size) for size in settings.all_batch_sizes]
+
+
+def grid_trial(settings: Settings, kind: Kind, rate: float) -> Trial:
+    """The run that a learning rate is judged by: as long as those it is chosen for, since in shorter ones higher rates win.
+
+    An epoch of single images takes as long as ten others; there the first has to do.
+    """
+    if kind.part == "optimizers":
+        epochs = method_epochs(settings, kind.method)
+    else:
+        epochs = 1 if kind.batch_size == 1 else settings.batch_epochs
     return Trial(
-        method=method,
+        method=kind.method,
         learning_rate=rate,
-        batch_size=batch_size,
+        batch_size=kind.batch_size,
         dropout_rate=DROPOUT_RATE,
         epochs=epochs,
         seed=GRID_SEED,
@@ -159,29 +182,19 @@ def grid_trial(settings: Settings, method: str, batch_size: int, rate: float) ->
     )
 
 
-def grids(settings: Settings) -> Iterator[tuple[str, int]]:
-    """Method and batch size of each grid: those of the methods, then those of the batch sizes."""
-    for method in METHODS:
-        yield method, method_batch_size(settings, method)
-    for batch_size in settings.all_batch_sizes:
-        if batch_size != BATCH_SIZE:
-            yield BATCH_METHOD, batch_size
-
-
-def method_batch_size(settings: Settings, method: str) -> int:
-    """Images a step where methods are compared."""
-    return settings.train_images if METHODS[method].optimizer == "gd" else BATCH_SIZE
+def method_epochs(settings: Settings, method: str) -> int:
+    """How many a method gets."""
+    return settings.epochs * (settings.gd_factor if METHODS[method].optimizer == "gd" else 1)
 
 
 def optimizer_trial(settings: Settings, method: str, rate: float, seed: int) -> Trial:
     """A run of the comparison of optimizers, at its chosen rate."""
-    is_gd = method == "gd"
     return Trial(
         method=method,
         learning_rate=rate,
-        batch_size=method_batch_size(settings, method),
+        batch_size=method_kind(settings, method).batch_size,
         dropout_rate=DROPOUT_RATE,
-        epochs=settings.epochs * (settings.gd_factor if is_gd else 1),
+        epochs=method_epochs(settings, method),
         seed=seed,
         evaluations=2,
         is_tested=True,
@@ -221,12 +234,12 @@ def seeds(settings: Settings) -> range:
     return range(GRID_SEED + 1, GRID_SEED + 1 + settings.seeds)
 
 
-def reported_trials(settings: Settings, rates: dict[tuple[str, int], float]) -> list[Trial]:
-    """All runs at the chosen ``rates`` by method and batch size, each once."""
-    dropout_method_rate = rates[DROPOUT_METHOD, BATCH_SIZE]
+def reported_trials(settings: Settings, rates: Mapping[Kind, float]) -> list[Trial]:
+    """All runs at the chosen ``rates``, each once."""
+    dropout_method_rate = rates[method_kind(settings, DROPOUT_METHOD)]
     trials: list[Trial] = []
     for seed in seeds(settings):
-        trials += [optimizer_trial(settings, name, rates[name, method_batch_size(settings, name)], seed) for name in METHODS]
-        trials += [batch_trial(settings, size, rates[BATCH_METHOD, size], seed) for size in settings.all_batch_sizes]
+        trials += [optimizer_trial(settings, name, rates[method_kind(settings, name)], seed) for name in METHODS]
+        trials += [batch_trial(settings, size, rates[batch_kind(size)], seed) for size in settings.all_batch_sizes]
         trials += [dropout_trial(settings, share, dropout_method_rate, seed) for share in settings.dropout_rates]
     return list(dict.fromkeys(trials))

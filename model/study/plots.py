@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from model.study.findings import Findings, Group
 from model.study.grid import rate_at
-from model.study.plan import BATCH_METHOD, METHODS, method_batch_size
+from model.study.plan import METHODS, batch_kind, method_kind
 
 mpl.use("agg")
 
@@ -125,10 +125,8 @@ def _rates(findings: Findings) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     grids, settings = findings.grids(), findings.settings
     batches = dict(zip(settings.all_batch_sizes, _shaded(findings), strict=True))
-    lines = [
-        (left, (name, method_batch_size(settings, name)), method.label, _METHOD_STYLES[name]) for name, method in METHODS.items()
-    ]
-    lines += [(right, (BATCH_METHOD, size), f"batch {group.label}", style) for size, (group, style) in batches.items()]
+    lines = [(left, method_kind(settings, name), method.label, _METHOD_STYLES[name]) for name, method in METHODS.items()]
+    lines += [(right, batch_kind(size), f"batch {group.label}", style) for size, (group, style) in batches.items()]
     for axes, kind, label, style in lines:
         losses = {rung: loss for rung, loss in sorted(grids[kind].losses.items()) if loss < 10}
         axes.plot([rate_at(rung) for rung in losses], list(losses.values()), label=label, markersize=4, linewidth=1, **style)

@@ -1,30 +1,27 @@
-"""The learning rates of a study: one grid for each method and batch size, all searched at once."""
+"""The learning rates of a study: one grid for each method and for each batch size, all searched at once."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from model.study.grid import Grid, rate_at
-from model.study.plan import BATCH_SIZE, METHODS, Settings, Trial, grid_trial, grids
+from model.study.plan import BATCH_SIZE, METHODS, Kind, Settings, Trial, grid_trial, grids
 from model.study.training import Result
 
-Kind = tuple[str, int]
 
-
-def middle(method: str, batch_size: int) -> int:
+def middle(kind: Kind) -> int:
     """Where a grid starts: the method's own rung, half a decade lower or higher for each decade of the batch size from 128.
 
     That is the square-root rule (Krizhevsky 2014); where it is wrong, the grid is extended.
     """
-    if METHODS[method].optimizer == "gd":
-        return METHODS[method].middle
-    return METHODS[method].middle + int(math.log10(batch_size / BATCH_SIZE))
+    method = METHODS[kind.method]
+    return method.middle if method.optimizer == "gd" else method.middle + int(math.log10(kind.batch_size / BATCH_SIZE))
 
 
 def search(run: Callable[[Sequence[Trial]], Mapping[Trial, Result]], settings: Settings) -> dict[Kind, Grid]:
     """All grids, extended until their best rates have neighbours or the extensions are used up; ``run`` gives trials' results."""
-    found = {kind: Grid(middle=middle(*kind), losses={}) for kind in grids(settings)}
+    found = {kind: Grid(middle=middle(kind), losses={}) for kind in grids(settings)}
     while trials := {
-        (kind, rung): grid_trial(settings, *kind, rate_at(rung)) for kind, grid in found.items() for rung in grid.missing()
+        (kind, rung): grid_trial(settings, kind, rate_at(rung)) for kind, grid in found.items() for rung in grid.missing()
     }:
         results = run(list(trials.values()))
         for (kind, rung), trial in trials.items():
@@ -40,5 +37,5 @@ def loss_of(result: Result) -> float:
 
 def trials_of(settings: Settings, searched: Mapping[Kind, Grid]) -> list[Trial]:
     """All runs that the grids consist of."""
-    trials = [grid_trial(settings, *kind, rate_at(rung)) for kind, grid in searched.items() for rung in sorted(grid.losses)]
+    trials = [grid_trial(settings, kind, rate_at(rung)) for kind, grid in searched.items() for rung in sorted(grid.losses)]
     return list(dict.fromkeys(trials))

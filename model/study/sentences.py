@@ -123,7 +123,7 @@ def edges(findings: Findings) -> str:
     grids = findings.grids()
     tried = sum(len(grid.losses) for grid in grids.values())
     extended = sum(len(grid.losses) > 3 for grid in grids.values())
-    left = [f"{method} at batch {size:,}" for (method, size), grid in grids.items() if grid.is_edge]
+    left = [f"{kind.method} with batches of {kind.batch_size:,}" for kind, grid in grids.items() if grid.is_edge]
     text = f"{tried} rates were tried in {len(grids)} grids, {extended} of which were extended beyond the first three rates"
     return (
         f"{text}; the best of each has a worse one on either side." if not left else f"{text}; on an edge still: {listed(left)}."

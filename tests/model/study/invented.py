@@ -7,7 +7,7 @@ from model.study.findings import Findings
 from model.study.gradients import Gradient
 from model.study.grid import rate_at
 from model.study.memory import Memory
-from model.study.plan import Settings, Trial, reported_trials
+from model.study.plan import Kind, Settings, Trial, reported_trials
 from model.study.search import middle, search, trials_of
 from model.study.training import Point, Result, evaluation_steps
 
@@ -58,7 +58,7 @@ def findings(end: Share = by_method, *, seconds: Share = lambda _: 10.0, rise: f
     """Of runs that end at ``end`` accuracy; grids are best in their middles."""
 
     def tried(trials: Any) -> dict[Trial, Result]:
-        rates = {trial: rate_at(middle(trial.method, trial.batch_size)) for trial in trials}
+        rates = {trial: rate_at(middle(Kind("optimizers", trial.method, trial.batch_size))) for trial in trials}
         return {
             trial: result(trial, 0.9 if trial.learning_rate == rate else 0.8, seconds=1, rise=0) for trial, rate in rates.items()
         }

@@ -72,6 +72,6 @@ def test_no_run_is_trained_twice_and_reported_ones_have_other_seeds_than_grids()
     kinds = len(METHODS) + len(settings.all_batch_sizes) + len(settings.dropout_rates) - 1
     assert len(reported) == len({trial.key for trial in reported}) == kinds * settings.seeds
     assert all(trial.is_tested for trial in reported)
-    tried = [grid_trial(settings, *kind, 0.1) for kind in grids(settings)]
+    tried = [grid_trial(settings, kind, 0.1) for kind in grids(settings)]
     assert not any(trial.is_tested for trial in tried)
     assert not {trial.seed for trial in tried} & {trial.seed for trial in reported}

@@ -10,7 +10,7 @@ from model.data import MnistData, Split
 from model.module import DigitClassifier
 from model.network import Network
 from model.optimizers import build_optimizer
-from model.study.plan import METHODS, Settings, Trial, batch_trial, method_batch_size, optimizer_trial
+from model.study.plan import METHODS, Settings, Trial, batch_trial, method_kind, optimizer_trial
 from model.study.training import Data, evaluation_steps, figures, train, train_step
 from tests.processes import ROOT
 
@@ -63,7 +63,7 @@ def lightning(trial: Trial) -> DigitClassifier:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_bare_loop_gives_the_losses_that_lightning_gives(method: str, data: Data) -> None:
     trial = optimizer_trial(SETTINGS, method, 0.01, seed=3)
-    assert trial.batch_size == method_batch_size(SETTINGS, method)
+    assert trial.batch_size == method_kind(SETTINGS, method).batch_size
     result = train(trial, SETTINGS, data)
     module = lightning(trial)
     last = result.points[-1]
