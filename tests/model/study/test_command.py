@@ -36,7 +36,12 @@ def test_a_study_that_was_killed_goes_on_and_ends_with_a_page(tmp_path: Path) ->
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     command = ["model", "compare", "--quick", "true", "--output", str(output), "--page", str(page)]
     with Process(*command, MLFLOW_TRACKING_URI=uri) as process:
-        process.wait_for("training: ")
+        process.wait_for("learning rates: ", timeout_seconds=240)
+        deadline = time.monotonic() + 240
+        while len(runs(output)) < 3:
+            assert process.popen.poll() is None, process.output
+            assert time.monotonic() < deadline, process.output
+            time.sleep(0.02)
         started = children(process.popen.pid)
         assert len(started) >= 2
         process.popen.send_signal(signal.SIGKILL)
