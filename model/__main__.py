@@ -7,6 +7,7 @@
     python -m model fit --publish_as digits --ckpt_path last      # the two above, as the Job of k8s/ runs them
     python -m model compare --page docs/study.md                  # the study of optimizers, batch sizes and dropout
     python -m model sync --directory build                        # send what a dead tracking server did not take
+    python -m model report --bundle build/bundle                  # one page on what the model can do and where it fails
 
 Exit codes: 0 done; 1 failed, may be tried again; 2 the command, configuration or data must be mended first;
 3 publish refused the model; 128 + n stopped by signal n.
@@ -25,12 +26,13 @@ from model.errors import ConfigError
 from model.export import ParityError
 from model.idx import DataError
 from model.registry import RefusedError, publish
+from model.report import report
 from model.signals import stop_on_sigterm
 from model.study.command import compare
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS: dict[str, Callable[..., object]] = {"compare": compare, "publish": publish, "sync": sync}
+_COMMANDS: dict[str, Callable[..., object]] = {"compare": compare, "publish": publish, "report": report, "sync": sync}
 
 
 def main() -> int:
@@ -40,7 +42,7 @@ def main() -> int:
         if arguments and arguments[0] in _COMMANDS:
             auto_cli(_COMMANDS[arguments[0]], args=arguments[1:], as_positional=False, prog=f"python -m model {arguments[0]}")
         else:
-            run_lightning()
+            run_lightning({name: str(command.__doc__).partition("\n")[0] for name, command in _COMMANDS.items()})
     except (ConfigError, DataError, BundleError, MisconfigurationException) as error:
         return _fail(error, EXIT_CONFIGURATION)
     except RefusedError as error:

@@ -1,4 +1,4 @@
-"""Random affine and elastic distortion of whole batches of images (Simard, Steinkraus and Platt 2003)."""
+"""Random affine and elastic distortion of whole batches of images (Simard, Steinkraus and Platt 2003), faded ink and noise."""
 
 import math
 from dataclasses import dataclass, fields
@@ -21,6 +21,8 @@ class Augmentation:
         translation_pixels: Shift, uniformly from -this to this, for each axis.
         elastic_pixels: Standard deviation of a pixel's elastic displacement.
         elastic_smoothness_pixels: Standard deviation of the Gaussian that makes neighbours move together.
+        fade: Share of the ink that is lost, uniformly from 0 to this, at most 1.
+        noise_deviation: Standard deviation of Gaussian noise, uniformly from 0 to this; pixels stay in [0, 1].
     """
 
     rotation_degrees: float = 0.0
@@ -29,6 +31,8 @@ class Augmentation:
     translation_pixels: float = 0.0
     elastic_pixels: float = 0.0
     elastic_smoothness_pixels: float = 4.0
+    fade: float = 0.0
+    noise_deviation: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the field that is out of range."""
@@ -39,20 +43,33 @@ class Augmentation:
         if self.scale >= 1 or self.elastic_smoothness_pixels == 0:
             message = "augmentation: expected scale below 1 and elastic_smoothness_pixels above 0"
             raise ValueError(message)
+        if self.fade > 1:
+            message = f"augmentation.fade: expected at most 1, got {self.fade}"
+            raise ValueError(message)
 
     @property
     def is_identity(self) -> bool:
         """Whether images come back as they went in."""
-        return not (self._is_affine or self.elastic_pixels)
+        return not (self._moves or self.fade or self.noise_deviation)
 
     @property
-    def _is_affine(self) -> bool:
-        return any((self.rotation_degrees, self.shear_degrees, self.scale, self.translation_pixels))
+    def _moves(self) -> bool:
+        affine = (self.rotation_degrees, self.shear_degrees, self.scale, self.translation_pixels)
+        return any(affine) or self.elastic_pixels > 0
 
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Distorted copies of ``images`` (n, 28, 28), sampled bilinearly; what comes from outside the image is 0."""
-        if self.is_identity:
-            return images
+        """Distorted copies of ``images`` (n, 28, 28): moved, then faded, then noisy."""
+        if self._moves:
+            images = self._move(images, generator)
+        if self.fade:
+            images = images * (1 - self.fade * torch.rand(len(images), 1, 1, generator=generator))
+        if self.noise_deviation:
+            deviation = self.noise_deviation * torch.rand(len(images), 1, 1, generator=generator)
+            images = (images + deviation * torch.randn(images.shape, generator=generator)).clamp_(0, 1)
+        return images
+
+    def _move(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Sampled bilinearly; what comes from outside the image is 0."""
         grid = functional.affine_grid(self._affine(len(images), generator), [len(images), 1, *IMAGE_SHAPE], align_corners=False)
         if self.elastic_pixels:
             grid = grid + self._displacement(len(images), generator)

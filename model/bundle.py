@@ -170,26 +170,39 @@ def probabilities(logits: Floats, temperature: float) -> Floats:
 def image_statistics(images: Floats) -> dict[str, npt.NDArray[np.float64]]:
     """What the input profile counts of ``images`` (n, 28, 28) in [0, 1]; each value has shape (n,).
 
-    ``mean_ink`` is the mean pixel; ``stroke_mass`` the share of pixels more than half inked; ``slant`` the tangent of the
-    strokes' lean to the left, from the second central moments (mu11 / mu02), and 0 for a blank image.
+    ``mean_ink`` is the mean pixel; ``offset`` how far the centre of mass lies from where MNIST has it, pixel (14, 14), in pixels,
+    and 0 for a blank image.
     """
     flat = images.reshape(len(images), -1)
-    ink, x, y, xy, yy = (flat @ _MOMENTS).T
+    ink, x, y = (flat @ _MOMENTS).T.astype(np.float64)
     total = np.where(ink > 0, ink, 1.0)
-    covariance = xy / total - (x / total) * (y / total)
-    variance = yy / total - (y / total) ** 2
-    slant = np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 1e-9)
-    return {
-        "mean_ink": ink / flat.shape[1],
-        "stroke_mass": (flat > 0.5).sum(axis=1, dtype=np.int32) / flat.shape[1],
-        "slant": slant,
-    }
+    return {"mean_ink": ink / flat.shape[1], "offset": np.hypot(x, y) / total}
 
 
-def _moments() -> npt.NDArray[np.float64]:
-    """What a flat image is multiplied with for its sums of ink and of ink times x, y, xy and yy: (784, 5)."""
-    rows, columns = np.mgrid[: IMAGE_SHAPE[0], : IMAGE_SHAPE[1]].reshape(2, -1).astype(np.float64)
-    return np.stack([np.ones_like(rows), columns, rows, columns * rows, rows * rows], axis=1)
+def profile_statistics(images: Floats, predicted: Floats) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """What the profile has a histogram of: values (n,) of ``images`` (n, 28, 28) and the probabilities for them (n, 10)."""
+    return {"confidence": predicted.max(axis=1), **image_statistics(images)}
+
+
+def expected_correct(profile: Profile, values: dict[str, npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.float64]:
+    """How probable it is that each answer is right, (n,), from the `profile_statistics` of its image: CBPE.
+
+    It is the calibrated confidence, as far as there was something to calibrate on. With more or less ink than any image of
+    ``profile`` had, nothing is known but that one class of them all is right: ReLU networks grow the surer the further away an
+    image is (Hein et al. 2019, https://arxiv.org/abs/1812.05720).
+    """
+    confidence = values["confidence"].astype(np.float64)
+    if (ink := profile.histograms.get("mean_ink")) is None:
+        return confidence
+    is_known = (values["mean_ink"] >= ink.edges[0]) & (values["mean_ink"] <= ink.edges[-1])
+    return np.where(is_known, confidence, 1 / len(profile.class_counts))
+
+
+def _moments() -> Floats:
+    """What a flat image is multiplied with for its sums of ink and of ink times x and y, from pixel (14, 14): (784, 3)."""
+    height, width = IMAGE_SHAPE
+    rows, columns = np.mgrid[:height, :width].reshape(2, -1)
+    return np.stack([np.ones_like(rows), columns - width // 2, rows - height // 2], axis=1).astype(np.float32)
 
 
 _MOMENTS = _moments()
@@ -232,6 +245,6 @@ def _profile(profile: Reader) -> Profile:
 
 def _histogram(histogram: Reader) -> Histogram:
     edges, counts = histogram.numbers("edges"), histogram.numbers("counts")
-    if len(edges) != len(counts) + 1 or edges != sorted(edges):
+    if len(edges) != len(counts) + 1 or edges != sorted(set(edges)):
         histogram.fail("edges", f"{len(counts) + 1} rising numbers", edges)
     return Histogram(edges=edges, counts=[int(count) for count in counts])

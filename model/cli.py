@@ -5,12 +5,14 @@ import shutil
 import sys
 import tempfile
 import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import Namespace
+from jsonargparse import DefaultHelpFormatter, Namespace
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from torch import Tensor
@@ -225,8 +227,12 @@ class ResolvedConfig(SaveConfigCallback):
         print(f"configuration, in full in {path}:\n{self.parser.dump(self.config)}", flush=True)
 
 
-def run_lightning() -> None:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` as the program's arguments say."""
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help whose last part keeps its lines."""
+
+
+def run_lightning(others: Mapping[str, str] | None = None) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` as the program's arguments say; the help lists ``others``, too."""
     # Lightning's own use of torch and its advertisement, and MLflow's news of its database, are of no use to who trains.
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings("ignore", message="The number of training batches")  # its figures are logged by epoch
@@ -250,5 +256,14 @@ def run_lightning() -> None:
             "num_sanity_val_steps": 0,
         },
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": "python -m model", "epilog": "Also: publish, sync; each has its own --help."},
+        parser_kwargs={"prog": "python -m model", "epilog": _listed(others or {}), "formatter_class": Help},
+    )
+
+
+def _listed(commands: Mapping[str, str]) -> str:
+    return "\n".join(
+        [
+            "other commands, each with its own --help:",
+            *(f"    {name:<19} {does.replace('``', '')}" for name, does in commands.items()),
+        ]
     )

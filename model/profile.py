@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from model.bundle import LABELS, Floats, Histogram, Labels, Profile, image_statistics, probabilities
+from model.bundle import LABELS, Floats, Histogram, Labels, Profile, probabilities, profile_statistics
 
-CONFIDENCE_EDGES = np.concatenate([np.linspace(0.1, 0.9, 9), [0.95, 0.98, 0.99, 0.995, 0.999, 1.0]])
-_STATISTIC_BINS = 20
+# Ten deciles: as many bins as there are classes, and wide enough for a window of a few hundred images.
+_STATISTIC_BINS = 10
 _CALIBRATION_BINS = 15
 
 
@@ -53,14 +53,17 @@ def recall_by_class(predicted: Floats, labels: Labels) -> npt.NDArray[np.float64
 
 def build_profile(images: Floats, predicted: Floats) -> Profile:
     """The profile of ``images`` (n, 28, 28) and the probabilities ``predicted`` for them (n, 10)."""
-    histograms = {"confidence": Histogram.of(predicted.max(axis=1), CONFIDENCE_EDGES)}
-    for name, values in image_statistics(images).items():
-        histograms[name] = Histogram.of(values, _edges(values))
+    values = profile_statistics(images, predicted)
+    histograms = {name: Histogram.of(found, quantile_edges(found)) for name, found in values.items()}
     classes = np.bincount(predicted.argmax(axis=1), minlength=len(LABELS))
     return Profile(images=len(images), class_counts=[int(count) for count in classes], histograms=histograms)
 
 
-def _edges(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Bins of about equal count, which give a test of drift the most power for their number; few digits keep them readable."""
-    inner = np.quantile(values, np.linspace(0, 1, _STATISTIC_BINS + 1))
-    return np.unique(np.round(inner, 4))
+def quantile_edges(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Edges of ten bins of about equal count of ``values`` (n,), in seven digits, as float32 has.
+
+    Such bins give a test of drift the most power for their number; there are fewer where many values are equal.
+    """
+    edges = np.quantile(values.astype(np.float64), np.linspace(0, 1, _STATISTIC_BINS + 1))
+    rising = np.unique(np.round(edges, 7))
+    return rising if len(rising) > 1 else np.array([rising[0], rising[0] + 1.0])

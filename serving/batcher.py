@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
 from model.bundle import Floats
 from serving.engine import Answer, Engine
 from serving.errors import Disconnected, Overloaded
-from serving.metrics import COUNT_SECONDS, Metrics
+from serving.metrics import COUNT_SECONDS
 
 MAX_QUEUED_IMAGES = 8192
 # One run of the engine holds up the event loop: a few milliseconds at this size.
@@ -21,6 +22,28 @@ _MAX_BATCH_IMAGES = 512
 
 
 Deliver = Callable[[Answer | Exception], None]
+
+
+class Counts(Protocol):
+    """What the batches are counted by, such as `serving.metrics.Metrics`."""
+
+    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> bool:
+        """Count a batch; true asks for a call of `count_images` after `COUNT_SECONDS`."""
+
+    def count_images(self) -> None:
+        """Count what was put off."""
+
+
+class Uncounted:
+    """The counts of a batcher whose images are no traffic."""
+
+    def count_batch(self, images: Floats, answer: Answer, waits: list[float]) -> bool:
+        """Count nothing, now and later."""
+        del images, answer, waits
+        return False
+
+    def count_images(self) -> None:
+        """Nothing was put off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +57,8 @@ class _Waiting:
 class Batcher:
     """Answers for images, computed together with those of others that came in the same turn of the event loop."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, *, max_queued_images: int = MAX_QUEUED_IMAGES) -> None:
-        self._engine, self._metrics, self._max_queued = engine, metrics, max_queued_images
+    def __init__(self, engine: Engine, counts: Counts, *, max_queued_images: int = MAX_QUEUED_IMAGES) -> None:
+        self._engine, self._counts, self._max_queued = engine, counts, max_queued_images
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._queued_images = 0
@@ -95,8 +118,8 @@ class Batcher:
         return [answer.part(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
 
     def _count(self, images: Floats, answer: Answer, waits: list[float]) -> None:
-        if self._metrics.count_batch(images, answer, waits):
-            self._loop.call_soon_threadsafe(self._loop.call_later, COUNT_SECONDS, self._metrics.count_images)
+        if self._counts.count_batch(images, answer, waits):
+            self._loop.call_soon_threadsafe(self._loop.call_later, COUNT_SECONDS, self._counts.count_images)
 
     def _run(self) -> None:
         batch = self._take()

@@ -1,8 +1,11 @@
 """What a request can be refused with, on every protocol: one class a status, one shape of message."""
 
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NoReturn
+
+_MAX_WAIT_SECONDS = 3600
 
 
 class RequestError(ValueError):
@@ -72,6 +75,25 @@ class Overloaded(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = {"retry-after": "1"}  # noqa: RUF012 -- never changed
+
+
+class FeedbackOff(FieldError):
+    """Feedback to a server that takes none."""
+
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("feedback", "a server that takes it, which one started with --feedback true does", "one that does not")
+
+
+class TooMuch(FieldError):
+    """Feedback that came faster than it is taken."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, per_second: float, images: int, wait_seconds: float) -> None:
+        super().__init__("feedback", f"{per_second:g} images a second in each process", f"{images} more")
+        self.headers = {"retry-after": str(min(math.ceil(wait_seconds), _MAX_WAIT_SECONDS))}
 
 
 class Disconnected(Exception):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, get_args
 from serving.batcher import MAX_QUEUED_IMAGES
 from serving.codec import MAX_INSTANCES
 from serving.engine import EngineName
+from serving.feedback import Terms
 from serving.service import MAX_BODY_BYTES, Logged
 from serving.shadow import PORT
 
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_kserve(parser.add_argument_group("as kserve has them"))
     _add_model(parser.add_argument_group("model"))
     _add_limits(parser.add_argument_group("limits and lifecycle"))
+    _add_feedback(parser.add_argument_group("feedback"))
     for flag, reason in REFUSED.items():
         parser.add_argument(flag, action=_Refuse, nargs="?", const=reason, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -87,6 +89,8 @@ def _add_limits(group: Any) -> None:
     group.add_argument("--drain_seconds", type=_seconds, default=5.0, help=drain)
     group.add_argument("--grace_seconds", type=_seconds, default=20.0, help="After that: how long requests in flight may take.")
     group.add_argument("--log_requests", choices=get_args(Logged), default="failed", help="Which requests are logged.")
+    watch = "Count predictions, confidence and the input profile, which tell how the model does."
+    group.add_argument("--watch", type=_boolean, default=True, help=watch)
     shadow = (
         "Requests, the last ones that the fast path answered, that each process keeps in memory for a roll-out; 0 keeps none."
     )
@@ -95,6 +99,16 @@ def _add_limits(group: Any) -> None:
     path = Path("/dev/termination-log")
     group.add_argument("--termination_log", type=Path, default=path, help="Where Kubernetes reads why a container ended.")
     group.add_argument("--startup-profile", action="store_true", help="Start, print how long each phase took, and stop.")
+
+
+def _add_feedback(group: Any) -> None:
+    # Labels are believed, whoever sends them: to take any is for those to decide who know who reaches the port.
+    taken = "Take labels of images that were answered, at :feedback and /feedback, and have buttons for it on the page."
+    group.add_argument("--feedback", type=_boolean, default=False, help=taken)
+    rate = "Images of feedback that each process takes a second; more are answered with 429."
+    group.add_argument("--feedback_per_second", type=_rate, default=Terms.per_second, help=rate)
+    asked = "Share of the drawings, picked at random before they are answered, about which the page asks."
+    group.add_argument("--feedback_asked_share", type=_share, default=Terms.asked_share, help=asked)
 
 
 class _Refuse(argparse.Action):
@@ -126,6 +140,20 @@ def _count(text: str) -> int:
 def _seconds(text: str) -> float:
     if not 0 <= (value := float(text)) < float("inf"):
         message = f"expected seconds, 0 or more, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def _rate(text: str) -> float:
+    if not 0 < (value := float(text)) < float("inf"):
+        message = f"expected a number above 0, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def _share(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 1:
+        message = f"expected a share, from 0 to 1, got {text}"
         raise argparse.ArgumentTypeError(message)
     return value
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import orjson
 
-from serving import tensors
+from serving import labelled, tensors
 from serving.engine import Answer
-from serving.errors import Disconnected, Overloaded, RequestError, UnknownModel, UnknownRoute, WrongMethod
+from serving.errors import Disconnected, FeedbackOff, Overloaded, RequestError, UnknownModel, UnknownRoute, WrongMethod
 from serving.exchange import App, Exchange, Message, Receive, Send
+from serving.labelled import Labelled
 from serving.page import Page
 from serving.rest import V1, V2, Question, Reader, Sampled
 from serving.service import Service
+from serving.shadow import MARK
 
 logger = logging.getLogger("serving")
 
@@ -24,11 +26,12 @@ _INTERNAL = b'{"error":"internal error"}'
 # uvicorn closes the connection of an application that failed.
 _CLOSING = [(b"connection", b"close")]
 _GET = ("GET", "HEAD")
+_MARK = MARK.encode()
 # kserve has more routes, among them those by which anybody could load and unload models.
 _KSERVE = re.compile(r"/v1/models|/v2|/v2/models")
 _KSERVE_DOCS = re.compile(r"/docs|/openapi\.json")
-_V1_MODEL = re.compile(r"/v1/models/([^/:]+)(:predict)?")
-_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
+_V1_MODEL = re.compile(r"/v1/models/([^/:]+)(:predict|:feedback)?")
+_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/feedback|(?:/versions/([^/]+))?(/infer|/ready)?)")
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -59,6 +62,8 @@ class Front:
         self._routes = {
             f"{model_v1}:predict": Route("v1", "predict", predict, ("POST",)),
             f"{model_v2}/infer": Route("v2", "infer", infer, ("POST",)),
+            f"{model_v1}:feedback": Route("v1", "feedback", self._take_labels, ("POST",)),
+            f"{model_v2}/feedback": Route("v2", "feedback", self._take_label_tensors, ("POST",)),
             model_v1: Route("v1", "health", self._ready),
             f"{model_v2}/ready": Route("v2", "health", self._ready),
             "/v2/health/ready": Route("v2", "health", self._server_ready),
@@ -68,7 +73,7 @@ class Front:
         }
         hot: dict[str, Reader] = {f"{model_v1}:predict": self._v1, f"{model_v2}/infer": self._v2}
         self._hot = hot if is_fast else {}
-        page = Page(service.name)
+        page = Page(service.name, service.feedback.terms.asked_share if service.feedback else None)
         for path in page.paths:
             self._routes[path] = Route("http", "page", page.answer)
 
@@ -110,7 +115,8 @@ class Front:
             return False
         try:
             question = reader.read(exchange, body)
-            self._service.batcher.submit(question.images, partial(self._deliver, exchange, question), lambda: cycle.disconnected)
+            batcher = self._service.batcher_for(is_probe=_MARK in exchange.headers)
+            batcher.submit(question.images, partial(self._deliver, exchange, question), lambda: cycle.disconnected)
         except Exception:  # noqa: BLE001 -- whatever it is, it is met again, and then answered
             return False
         route = self._routes[cycle.scope["path"]]
@@ -173,9 +179,26 @@ class Front:
             question = reader.read(exchange, body)
         else:
             question = await self._service.in_thread(reader.read, exchange, body, until=exchange.disconnected)
-        answer = await self._service.batcher.answer(question.images)
+        answer = await self._service.batcher_for(is_probe=_MARK in exchange.headers).answer(question.images)
         await exchange.answer(HTTPStatus.OK, *question.write(answer))
         self._service.first_answer.set()
+
+    async def _take_labels(self, exchange: Exchange) -> None:
+        await self._take_feedback(exchange, labelled.parse, exchange.header(b"content-type"))
+
+    async def _take_label_tensors(self, exchange: Exchange) -> None:
+        length = exchange.header(tensors.HEADER_LENGTH.encode())
+        await self._take_feedback(exchange, labelled.parse_tensors, length or None)
+
+    async def _take_feedback(self, exchange: Exchange, read: Callable[..., Labelled], about_body: str | None) -> None:
+        """Count what the answers should have been, whoever answers predictions. Raises `FeedbackOff`."""
+        feedback = self._service.feedback
+        if feedback is None:
+            raise FeedbackOff
+        body = await exchange.body()
+        most = min(labelled.MAX_INSTANCES, self._service.limits.max_instances)
+        found = await self._service.in_thread(read, body, about_body, most, until=exchange.disconnected)
+        await exchange.answer(HTTPStatus.OK, orjson.dumps(await feedback.take(found)))
 
     async def _check_and_hand_on(self, exchange: Exchange) -> None:
         """Hand on a good V2 request: kserve answers bad ones with 422, the input in it, or with 500."""

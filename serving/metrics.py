@@ -6,24 +6,26 @@ dies leaves behind what it counted. prometheus_client writes the exposition.
 
 import mmap
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
-from model.bundle import Bundle, Floats, image_statistics
+from model.bundle import Bundle, Floats
 from serving.engine import Answer
 from serving.identity import Identity
+from serving.quality import Quality, Row
 from serving.startup import PHASES
 
 # Seconds; objectives lie between 10 and 250 ms, and the buckets are closest there.
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0)
 _QUEUE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 # How long, and how many, images may stay uncounted.
 COUNT_SECONDS = 0.02
@@ -33,9 +35,11 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # (protocol, route class): the pairs there are, so that no request can make a new series.
 ROUTES = (
     ("v1", "predict"),
+    ("v1", "feedback"),
     ("v1", "health"),
     ("v1", "metadata"),
     ("v2", "infer"),
+    ("v2", "feedback"),
     ("v2", "health"),
     ("v2", "metadata"),
     ("grpc", "infer"),
@@ -45,7 +49,7 @@ ROUTES = (
     ("http", "metrics"),
     ("http", "other"),
 )
-_HTTP = ("200", "400", "404", "405", "408", "413", "499", "500", "503", "other")
+_HTTP = ("200", "400", "404", "405", "408", "413", "429", "499", "500", "503", "other")
 _GRPC = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNIMPLEMENTED", "CANCELLED", "INTERNAL")
 _LATENCY_ROUTES = (("v1", "predict"), ("v2", "infer"), ("grpc", "infer"))
 
@@ -66,30 +70,45 @@ class Histogram:
         return len(self.edges) + 2
 
 
-class Metrics:
-    """The counts of one server of ``workers`` processes. Each process calls `take_row` before it counts."""
+class Block(Protocol):
+    """Counts that belong together: ``size`` numbers of a row, from ``start`` on, which `Metrics` sets."""
 
-    def __init__(self, identity: Identity, bundle: Bundle, *, workers: int = 1) -> None:
-        self._identity, self._labels = identity, bundle.labels
+    size: int
+    start: int
+
+    def collect(self, total: Row) -> Iterator[Metric]:
+        """The families, for prometheus_client, from the sum of all rows."""
+        ...
+
+
+class Metrics:
+    """The counts of one server of ``workers`` processes. Each process calls `take_row` before it counts.
+
+    Unless ``is_watched``, nothing is counted of images and answers themselves.
+    """
+
+    def __init__(self, identity: Identity, bundle: Bundle, *, workers: int = 1, is_watched: bool = True) -> None:
+        self._identity = identity
         self._places: dict[tuple[str, str, str], int] = {}
         for protocol, route in ROUTES:
             for status in _GRPC if protocol == "grpc" else _HTTP:
                 self._places[protocol, route, status] = len(self._places)
         place = len(self._places)
-        self._in_flight, self._predictions = place, place + 1
-        place += 1 + len(bundle.labels)
-        self._histograms: list[Histogram] = []
-        for histogram in _histograms(bundle):
-            histogram.start = place
-            place += histogram.size
-            self._histograms.append(histogram)
+        self._in_flight = place
+        place += 1
+        self._histograms = list(_histograms())
+        self._quality = Quality(bundle) if is_watched else None
+        self._blocks: list[Block] = [self._quality] if self._quality else []
+        parts: list[Histogram | Block] = [*self._histograms, *self._blocks]
+        for part in parts:
+            part.start = place
+            place += part.size
         by_name = {(histogram.name, *histogram.labels.values()): histogram for histogram in self._histograms}
         self._latency = {pair: by_name["chiffre_request_duration_seconds", pair[0]] for pair in _LATENCY_ROUTES}
         self._batch, self._queue = by_name["chiffre_batch_images",], by_name["chiffre_queue_seconds",]
-        self._inputs = {name: by_name[f"chiffre_input_{name}",] for name in _statistics(bundle)}
-        self._confidence = by_name["chiffre_prediction_confidence",]
         memory = mmap.mmap(-1, workers * place * 8)
         self._rows = np.frombuffer(memory, np.float64).reshape(workers, place)
+        self._since = time.time()
         self._restarts = np.frombuffer(mmap.mmap(-1, 8), np.float64)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, workers * 8), np.float64)
         self._phases = np.frombuffer(mmap.mmap(-1, len(PHASES) * 8), np.float64)
@@ -100,6 +119,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.take_row(0)
+
+    def include(self, collector: Collector) -> None:
+        """Expose the families of ``collector`` too."""
+        self._registry.register(collector)
 
     def take_row(self, worker: int) -> None:
         """Count as process ``worker``, from 0; what its predecessor had in flight is gone."""
@@ -147,6 +170,8 @@ class Metrics:
         with self._lock:
             self._observe(self._batch, [float(len(images))])
             self._observe(self._queue, waits)
+            if not self._quality:
+                return False
             is_first = not self._uncounted
             self._uncounted.append((images, answer))
             self._uncounted_images += len(images)
@@ -158,28 +183,19 @@ class Metrics:
         """Count what was put off."""
         with self._lock:
             uncounted, self._uncounted, self._uncounted_images = self._uncounted, [], 0
-        if not uncounted:
+        if not uncounted or not self._quality:
             return
         images = np.concatenate([images for images, _ in uncounted])
         labels = np.concatenate([answer.labels for _, answer in uncounted])
-        values = {name: statistic for name, statistic in image_statistics(images).items() if name in self._inputs}
-        confidence = np.concatenate([answer.probabilities.max(axis=1) for _, answer in uncounted])
+        answers = Answer(labels, np.concatenate([answer.probabilities for _, answer in uncounted]))
+        counts = self._quality.count(images, answers)
         with self._lock:
-            predictions = slice(self._predictions, self._predictions + len(self._labels))
-            self._row[predictions] += np.bincount(labels, minlength=len(self._labels))
-            self._observe_all(self._confidence, confidence)
-            for name, statistic in values.items():
-                self._observe_all(self._inputs[name], statistic)
+            self._row[self._quality.start : self._quality.start + self._quality.size] += counts
 
     def _observe(self, histogram: Histogram, values: list[float]) -> None:
         for value in values:
             self._numbers[histogram.start + bisect_left(histogram.edges, value)] += 1.0
         self._numbers[histogram.start + len(histogram.edges) + 1] += sum(values)
-
-    def _observe_all(self, histogram: Histogram, values: npt.NDArray[np.floating[Any]]) -> None:
-        counts = np.bincount(np.searchsorted(histogram.edges, values), minlength=histogram.size).astype(np.float64)
-        counts[-1] = values.sum(dtype=np.float64)
-        self._row[histogram.start : histogram.start + histogram.size] += counts
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition of all processes together, and its content type, as ``accept`` prefers."""
@@ -197,14 +213,12 @@ class Metrics:
             requests.add_metric(labels, total[place])
         yield requests
         yield GaugeMetricFamily("chiffre_requests_in_flight", "Requests not yet answered.", value=total[self._in_flight])
-        predictions = CounterMetricFamily("chiffre_predictions", "Images by the label they were given.", labels=["label"])
-        for offset, label in enumerate(self._labels):
-            predictions.add_metric([str(label)], total[self._predictions + offset])
-        yield predictions
         yield from self._collect_histograms(total)
+        for block in self._blocks:
+            yield from block.collect(total)
         yield from self._collect_server()
 
-    def _collect_histograms(self, total: npt.NDArray[np.float64]) -> Iterator[Metric]:
+    def _collect_histograms(self, total: Row) -> Iterator[Metric]:
         families: dict[str, HistogramMetricFamily] = {}
         for histogram in self._histograms:
             family = families.setdefault(
@@ -226,23 +240,16 @@ class Metrics:
         for phase, seconds in zip(PHASES, self._phases.tolist(), strict=True):
             phases.add_metric([phase], seconds)
         yield phases
+        # A pod is first asked when it has counted already. What began a moment ago is all new, and rules add it to the increase.
+        yield GaugeMetricFamily("chiffre_start_time_seconds", "When counting began, in seconds since 1970.", value=self._since)
         yield GaugeMetricFamily("chiffre_workers", "Processes that answer.", value=len(self._rows))
         yield CounterMetricFamily("chiffre_worker_restarts", "Processes that died and were replaced.", value=self._restarts[0])
 
 
-def _statistics(bundle: Bundle) -> list[str]:
-    return [name for name in bundle.profile.histograms if name != "confidence"]
-
-
-def _histograms(bundle: Bundle) -> Iterator[Histogram]:
+def _histograms() -> Iterator[Histogram]:
     for protocol, _ in _LATENCY_ROUTES:
         yield Histogram(
             "chiffre_request_duration_seconds", "From the request to its answer.", LATENCY_BUCKETS, {"protocol": protocol}
         )
     yield Histogram("chiffre_batch_images", "Images that the engine answered together.", _BATCH_BUCKETS)
     yield Histogram("chiffre_queue_seconds", "From a decoded request to the batch that took it.", _QUEUE_BUCKETS)
-    # The reference profile counts in the same bins; what lies below or above all of them falls in the first, and above the last.
-    edges = {name: histogram.edges[1:] for name, histogram in bundle.profile.histograms.items()}
-    yield Histogram("chiffre_prediction_confidence", "Probability of the label that was given.", edges["confidence"])
-    for name in _statistics(bundle):
-        yield Histogram(f"chiffre_input_{name}", f"The input profile's {name} of each image.", edges[name])

@@ -21,6 +21,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving import tensors
+from serving.batcher import Batcher
 from serving.calls import Call, CallServer, Metadata
 from serving.engine import Answer
 from serving.errors import RequestError, UnknownModel, fail
@@ -150,14 +151,18 @@ class Servicer:
                 handler(exchange, parse(message, call.message or b""))
             except Exception as error:  # noqa: BLE001 -- whatever it was, this client must hear of it
                 exchange.refuse(error)
-        asked, self._asked = self._asked, []
-        if asked:
-            self._answer_inferences(asked)
+        together: dict[Batcher, list[_Asked]] = {}
+        for one in self._asked:
+            is_probe = MARK in dict(one.exchange.metadata)
+            together.setdefault(self._service.batcher_for(is_probe=is_probe), []).append(one)
+        self._asked = []
+        for batcher, asked in together.items():
+            self._answer_inferences(batcher, asked)
 
-    def _answer_inferences(self, asked: list[_Asked]) -> None:
+    def _answer_inferences(self, batcher: Batcher, asked: list[_Asked]) -> None:
         now = perf_counter()
         try:
-            answers = self._service.batcher.answer_together(
+            answers = batcher.answer_together(
                 [one.inference.images for one in asked], [now - one.exchange.started for one in asked]
             )
         except Exception as error:  # noqa: BLE001 -- as above

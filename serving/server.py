@@ -18,6 +18,7 @@ from model.bundle import Bundle, BundleError
 from serving import logs
 from serving.engine import Engine
 from serving.failures import EXIT_CONFIGURATION, note
+from serving.feedback import Terms
 from serving.flags import build_parser
 from serving.kserve_app import Mount, build_server
 from serving.service import Limits, Service
@@ -79,6 +80,7 @@ def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
         max_body_bytes=arguments.max_body_bytes,
         max_queued_images=arguments.max_queued_images,
     )
+    terms = Terms(per_second=arguments.feedback_per_second, asked_share=arguments.feedback_asked_share)
     service = Service(
         arguments.model_name,
         engine,
@@ -86,6 +88,8 @@ def _load(arguments: argparse.Namespace, startup: Startup) -> Service:
         limits=limits,
         log_requests=arguments.log_requests,
         sample=Sample(arguments.shadow_requests, workers=arguments.workers) if arguments.shadow_requests else None,
+        terms=terms if arguments.feedback else None,
+        is_watched=arguments.watch,
     )
     startup.mark("engine")
     return service

@@ -11,10 +11,11 @@ from time import perf_counter
 from typing import Any, Literal, TypeVar
 
 from model.bundle import Bundle
-from serving.batcher import MAX_QUEUED_IMAGES, Batcher
+from serving.batcher import MAX_QUEUED_IMAGES, Batcher, Uncounted
 from serving.codec import MAX_INSTANCES
 from serving.engine import Engine
 from serving.errors import Disconnected, Overloaded
+from serving.feedback import Feedback, Terms
 from serving.identity import Identity
 from serving.metrics import Metrics
 from serving.shadow import Sample
@@ -42,7 +43,7 @@ class Limits:
 
 
 class Service:
-    """A loaded model under its ``name``; its requests are kept in ``sample``, where there is one.
+    """A loaded model under its ``name``; requests are kept in ``sample``, and feedback taken on ``terms``, where there are any.
 
     `start` is called in each process that answers.
     """
@@ -56,12 +57,17 @@ class Service:
         limits: Limits | None = None,
         log_requests: Logged = "failed",
         sample: Sample | None = None,
+        terms: Terms | None = None,
+        is_watched: bool = True,
     ) -> None:
         self.name, self.engine, self.limits = name, engine, limits or Limits()
         self.identity = Identity.of(name, engine.bundle, engine.name)
-        self.metrics = Metrics(self.identity, engine.bundle, workers=workers)
+        self.metrics = Metrics(self.identity, engine.bundle, workers=workers, is_watched=is_watched)
         self.lineage_headers = [(name.encode(), value.encode()) for name, value in self.identity.headers.items()]
         self.sample = sample
+        self.feedback = Feedback(terms, self.identity, workers=workers) if terms else None
+        if self.feedback:
+            self.metrics.include(self.feedback.confusion)
         self.is_draining = False
         self.pending_bytes = 0
         self._log_requests = log_requests
@@ -72,11 +78,23 @@ class Service:
         self.metrics.take_row(worker)
         if self.sample:
             self.sample.take_row(worker)
+        if self.feedback:
+            self.feedback.start(self.engine, worker)
         self.batcher = Batcher(self.engine, self.metrics, max_queued_images=self.limits.max_queued_images)
+        self._probed = Batcher(self.engine, Uncounted(), max_queued_images=self.limits.max_queued_images)
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._request_prefix = os.urandom(6).hex()
         self._request_numbers = itertools.count()
         self.first_answer = asyncio.Event()
+
+    def batcher_for(self, *, is_probe: bool) -> Batcher:
+        """The one for a request; what a roll-out asks is no traffic, and is not to be seen as drift."""
+        return self._probed if is_probe else self.batcher
+
+    @property
+    def batchers(self) -> tuple[Batcher, Batcher]:
+        """All that answer predictions."""
+        return self.batcher, self._probed
 
     @property
     def bundle(self) -> Bundle:

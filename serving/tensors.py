@@ -68,13 +68,19 @@ def parse(body: bytes, header_length: str | None = None, max_instances: int = MA
 
     Raises `FieldError`.
     """
+    if header_length is None and (payload := _read_simd(body)) is not None:
+        return _inference(payload, b"", max_instances)
+    return _inference(*split(body, header_length, _REQUEST), max_instances)
+
+
+def split(body: bytes, header_length: str | None, expected: str) -> tuple[Any, bytes]:
+    """The JSON value at the start of ``body``, and the binary tensors after it. Raises `FieldError`."""
     if header_length is None:
-        payload = _read_simd(body)
-        return _inference(parse_json(body, _REQUEST) if payload is None else payload, b"", max_instances)
+        return parse_json(body, expected), b""
     length = int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
     if not 0 < length <= len(body):
         fail(HEADER_LENGTH, f"the length of the JSON, at most {len(body)} bytes", repr(header_length[:40]))
-    return _inference(parse_json(body[:length], _REQUEST), body[length:], max_instances)
+    return parse_json(body[:length], expected), body[length:]
 
 
 def _read_simd(body: bytes) -> dict[str, Any] | None:
@@ -96,19 +102,19 @@ def _inference(payload: Any, binary: bytes, max_instances: int) -> Inference:
     request_id = payload.get("id")
     if not isinstance(request_id, str | None):
         fail("id", "a string", kind(request_id))
-    parameters = _parameters("parameters", payload)
-    is_binary = parameters.get("binary_data_output", False)
+    is_binary = parameters("parameters", payload).get("binary_data_output", False)
     if not isinstance(is_binary, bool):
         fail("parameters.binary_data_output", "true or false", kind(is_binary))
     outputs = _outputs(payload.get("outputs"), is_binary=is_binary)
-    return Inference(images=_tensor(inputs[0], binary, max_instances), outputs=outputs, id=request_id)
+    return Inference(images=read_images(inputs[0], binary, max_instances), outputs=outputs, id=request_id)
 
 
-def _parameters(field: str, holder: dict[str, Any]) -> dict[str, Any]:
-    parameters = holder.get("parameters")
-    if not isinstance(parameters, dict | None):
-        fail(field, "an object", kind(parameters))
-    return parameters or {}
+def parameters(field: str, holder: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a request or of a part of it. Raises `FieldError`."""
+    found = holder.get("parameters")
+    if not isinstance(found, dict | None):
+        fail(field, "an object", kind(found))
+    return found or {}
 
 
 def _outputs(wanted: Any, *, is_binary: bool) -> tuple[Output, ...]:
@@ -128,19 +134,20 @@ def _output(field: str, output: Any, *, is_binary: bool) -> Output:
     name = output.get("name")
     if not isinstance(name, str) or name not in OUTPUTS:
         fail(f"{field}.name", f"one of {', '.join(OUTPUTS)}", kind(name))
-    parameters = _parameters(f"{field}.parameters", output)
-    if parameters.get("classification"):
-        fail(f"{field}.parameters.classification", "none; ask for labels", kind(parameters["classification"]))
-    binary = parameters.get("binary_data", is_binary)
+    asked = parameters(f"{field}.parameters", output)
+    if asked.get("classification"):
+        fail(f"{field}.parameters.classification", "none; ask for labels", kind(asked["classification"]))
+    binary = asked.get("binary_data", is_binary)
     if not isinstance(binary, bool):
         fail(f"{field}.parameters.binary_data", "true or false", kind(binary))
     return Output(name=name, is_binary=binary)
 
 
-def _tensor(tensor: dict[str, Any], binary: bytes, max_instances: int) -> Floats:
+def read_images(tensor: dict[str, Any], binary: bytes, max_instances: int) -> Floats:
+    """The images (n, 28, 28) of a request's first input, to which the bytes ``binary`` belong. Raises `FieldError`."""
     shape = check_tensor(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"), max_instances)
-    parameters = _parameters("inputs[0].parameters", tensor)
-    if "binary_data_size" not in parameters:
+    given = parameters("inputs[0].parameters", tensor)
+    if "binary_data_size" not in given:
         if "data" not in tensor:
             fail("inputs[0].data", f"{math.prod(shape)} numbers", "no such key")
         if binary:
@@ -148,7 +155,7 @@ def _tensor(tensor: dict[str, Any], binary: bytes, max_instances: int) -> Floats
         return from_numbers("inputs[0].data", tensor["data"], tensor["datatype"], shape)
     if tensor.get("data") is not None:
         fail("inputs[0].data", "none beside binary_data_size", kind(tensor["data"]))
-    size = parameters["binary_data_size"]
+    size = given["binary_data_size"]
     if type(size) is not int or size != len(binary):
         fail("inputs[0].parameters.binary_data_size", f"{len(binary)}, which follow the JSON", kind(size))
     return from_bytes("inputs[0]", binary, tensor["datatype"], shape)

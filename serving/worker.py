@@ -104,7 +104,8 @@ class Worker:
         listener = self._listener()
         grpc_server = self._start_grpc() if arguments.enable_grpc else None
         # uvicorn makes the tasks of all requests that one turn of the event loop has read before it runs the first.
-        self._service.batcher.is_alone = lambda: len(listener.server_state.tasks) <= 1
+        for batcher in self._service.batchers:
+            batcher.is_alone = lambda: len(listener.server_state.tasks) <= 1
         serving = asyncio.create_task(listener.serve(sockets=[self._listening]))
         await listener.is_up.wait()
         on_ready()

@@ -32,6 +32,9 @@ def check(manifest: dict[str, Any]) -> None:
     """Raise `ManifestError` where ``manifest`` is none of its kind."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     name = f"{manifest['kind']} {manifest['metadata'].get('name')}"
+    if group == "monitoring.coreos.com":
+        _check_operators(manifest, name)
+        return
     if group == "serving.kserve.io":
         _build(version.capitalize() + manifest["kind"], manifest, name)
         return
@@ -40,6 +43,52 @@ def check(manifest: dict[str, Any]) -> None:
     except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
         message = f"{name}: {error.message}"
         raise ManifestError(message) from error
+
+
+# Of the Prometheus operator's API, the fields that the chart uses; no package has the schemas.
+# https://prometheus-operator.dev/docs/api-reference/api/
+_SPECS: dict[str, dict[str, Any]] = {
+    "PodMonitor": {
+        "selector": {"matchLabels": dict},
+        "podMetricsEndpoints": [
+            {
+                "path": str,
+                "interval": str,
+                "relabelings": [
+                    {"action": str, "sourceLabels": [str], "regex": str, "targetLabel": str, "replacement": str},
+                ],
+            }
+        ],
+    },
+    "PrometheusRule": {
+        "groups": [
+            {
+                "name": str,
+                "interval": str,
+                "rules": [{"record": str, "alert": str, "expr": str, "for": str, "labels": dict, "annotations": dict}],
+            }
+        ]
+    },
+}
+
+
+def _check_operators(manifest: dict[str, Any], name: str) -> None:
+    _expect(manifest["kind"] in _SPECS, name, " or ".join(_SPECS), manifest["kind"])
+    _expect(set(manifest) == {"apiVersion", "kind", "metadata", "spec"}, name, "a spec and no more", sorted(manifest))
+    _compare(_SPECS[manifest["kind"]], manifest["spec"], f"{name}.spec")
+
+
+def _compare(shape: Any, value: Any, path: str) -> None:
+    if isinstance(shape, dict):
+        _expect(isinstance(value, dict) and value.keys() <= shape.keys(), path, f"a map of {', '.join(shape)}", value)
+        for key, item in value.items():
+            _compare(shape[key], item, f"{path}.{key}")
+    elif isinstance(shape, list):
+        _expect(isinstance(value, list), path, "a list", value)
+        for index, item in enumerate(value):
+            _compare(shape[0], item, f"{path}[{index}]")
+    else:
+        _expect(isinstance(value, shape), path, shape.__name__, value)
 
 
 def _build(kind: str, value: Any, path: str) -> Any:

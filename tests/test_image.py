@@ -187,6 +187,8 @@ def requests(bundle: Bundle) -> list[tuple[str, str, dict[str, Any]]]:
         ("POST", infer, {"json": {"inputs": [{**tensor, "data": [0.0] * 784}]}}),
         ("POST", infer, {"content": header.encode() + bytes(3136), "headers": binary}),
     ]
+    told = {**body, "labels": [7], "model_version": bundle.version}
+    posts.append(("POST", "/v1/models/digits:feedback", {"json": told}))
     version = f"/v2/models/digits/versions/{bundle.version}"
     models = ["/v1/models", "/v1/models/digits", "/v2", "/v2/models", "/v2/models/digits", version, f"{version}/ready"]
     health = ["/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready"]
@@ -216,7 +218,7 @@ def check_grpc(address: str) -> None:
 @pytest.mark.parametrize("flags", [[], ["--fast_path", "false", "--enable_docs_url", "true"]], ids=["usual", "kserve's routes"])
 def test_a_server_answers_without_what_is_trimmed(trimmed: Path, bundle: Bundle, flags: list[str]) -> None:
     asked = [*requests(bundle), *([("GET", path, {}) for path in ("/docs", "/openapi.json")] if flags else [])]
-    with Server("--model_dir", str(bundle.directory), *flags, PYTHONPATH=str(trimmed)) as server:
+    with Server("--model_dir", str(bundle.directory), "--feedback", "true", *flags, PYTHONPATH=str(trimmed)) as server:
         with httpx.Client(base_url=server.url, timeout=30) as client:
             for method, path, content in asked:
                 answer = client.request(method, path, **content)

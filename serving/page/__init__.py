@@ -10,6 +10,8 @@ _TYPES = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "server.js": "text/javascript",
+    "feedback.js": "text/javascript",
     "samples.png": "image/png",
 }
 # The page needs nothing from elsewhere, and may be shown in a frame of a cluster's dashboard.
@@ -18,14 +20,19 @@ _ALIVE = b'{"status":"alive"}'
 
 
 class Page:
-    """The files of the page for the model ``model_name``, at the root of the server."""
+    """The files of the page for the model ``model_name``, at the root of the server.
 
-    def __init__(self, model_name: str) -> None:
+    It asks about ``asked_share`` of the drawings; without that it takes no feedback.
+    """
+
+    def __init__(self, model_name: str, asked_share: float | None = None) -> None:
+        feedback = "off" if asked_share is None else f"{asked_share:g}"
         self._files: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {}
         for name, content_type in _TYPES.items():
             content = Path(__file__).with_name(name).read_bytes()
             if name == "index.html":
                 content = content.replace(b"{{model_name}}", html.escape(model_name).encode())
+                content = content.replace(b"{{feedback}}", feedback.encode())
             headers = {
                 "content-type": content_type,
                 "content-security-policy": _POLICY,

@@ -4,6 +4,9 @@
  * Lengths of a drawing are shares of the sheet's side, so that it is the same at any size and on any screen.
  */
 
+import { Feedback } from './feedback.js';
+import { Trouble, checkReady, predict } from './server.js';
+
 const SENT_SIDE = 280; // pixels
 const PIXELS = 28;
 const INK_WIDTH = 0.075;
@@ -15,16 +18,12 @@ const SLOW_MS = 1500;
 const LIMIT_MS = 6000;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
-const LONGEST_WAIT_MS = 30_000;
 const SETTLED_MS = 700;
-// These say that this drawing was not understood; any other failure may pass, and the drawing is sent again.
-const FINAL_STATUSES = new Set([400, 413, 415, 422]);
 
 const element = (id) => document.getElementById(id);
-const modelName = document.querySelector('meta[name="model"]').content;
 
 /** @typedef {{x: number, y: number}} Point */
-/** @typedef {{label: number, probabilities: number[], image?: number[][], version: string, run: string, took: number}} Answer */
+/** @typedef {import('./server.js').Answer} Answer */
 
 /** All that was done on the sheet, in order. A stroke adds to what is there; a sample and a clearing start anew. */
 class Drawing {
@@ -81,7 +80,8 @@ function paintStroke(context, side, ink, points) {
     context.quadraticCurveTo(previous.x, previous.y, (previous.x + point.x) / 2, (previous.y + point.y) / 2);
     previous = point;
   }
-  context.lineTo(last.x, last.y);
+  // A line of no length is not painted, and so no dot would be: a hundredth of a pixel is enough.
+  context.lineTo(last.x + 0.01, last.y);
   context.stroke();
 }
 
@@ -149,61 +149,6 @@ class Samples {
   }
 }
 
-/** Why there is no answer, in words for a person. */
-class Trouble extends Error {
-  constructor(words, { isFinal = false, isAway = true, waitMs = 0 } = {}) {
-    super(words);
-    Object.assign(this, { isFinal, isAway, waitMs });
-  }
-}
-
-/** What the server answers: its headers, and its body as JSON or else null. Raises `Trouble`. */
-async function request(path, options) {
-  let response, text;
-  try {
-    response = await fetch(path, { cache: 'no-store', ...options });
-    text = await response.text();
-  } catch {
-    if (options.signal.reason === 'late') throw new Trouble('The server takes too long to answer. Trying again by itself.');
-    throw new Trouble('The server cannot be reached. Your drawing is kept; trying again by itself.');
-  }
-  const body = parse(text);
-  if (response.ok) return { headers: response.headers, body };
-  const said = String(body?.error ?? '').slice(0, 300);
-  if (FINAL_STATUSES.has(response.status)) {
-    // The field's name says something to programs alone.
-    const reason = said.replace(/^\w+: /, '') || `status ${response.status}`;
-    throw new Trouble(`The server cannot read this drawing: ${reason}.`, { isFinal: true, isAway: false });
-  }
-  const waitMs = Math.min(Number(response.headers.get('retry-after')) * 1000 || 0, LONGEST_WAIT_MS);
-  const words = response.status === 503 ? 'The server is not ready' : `The server has a problem (status ${response.status})`;
-  throw new Trouble(`${words}. Your drawing is kept; trying again by itself.${said && ` It says: ${said}.`}`, { waitMs });
-}
-
-function parse(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
-/** @returns {Promise<Answer>} */
-async function predict(picture, signal) {
-  const started = performance.now();
-  const { headers, body } = await request(`./v1/models/${encodeURIComponent(modelName)}:predict`, {
-    method: 'POST',
-    body: picture,
-    headers: { 'content-type': 'image/png', 'x-return-images': 'true' },
-    signal,
-  });
-  const took = performance.now() - started;
-  const answer = body?.predictions?.[0];
-  if (answer?.probabilities?.length !== 10) throw new Trouble('Something answered that is not the model. Trying again by itself.');
-  const version = headers.get('x-model-version') || String(body.model_version ?? '');
-  return { ...answer, version, run: headers.get('x-model-run-id') ?? '', took };
-}
-
 /** Keeps what is shown in step with the drawing: one request at a time, of the newest drawing, again after failures. */
 class Live {
   #timer = 0;
@@ -212,8 +157,8 @@ class Live {
   #revision = 0;
   #isSettled = false;
 
-  constructor(drawing, view) {
-    Object.assign(this, { drawing, view });
+  constructor(drawing, view, feedback) {
+    Object.assign(this, { drawing, view, feedback });
     const wake = () => document.visibilityState === 'visible' && !this.#isSettled && this.#plan(0);
     document.addEventListener('visibilitychange', wake);
     window.addEventListener('online', wake);
@@ -224,6 +169,7 @@ class Live {
   changed() {
     this.#revision += 1;
     this.#isSettled = false;
+    this.feedback.follow(this.drawing);
     if (this.drawing.isBlank) {
       this.#controller?.abort('unwanted');
       this.view.showNothing();
@@ -256,7 +202,7 @@ class Live {
   /** With nothing drawn there is only one question: whether the server is there. */
   async #fetchAnswer(signal) {
     if (this.drawing.isBlank) {
-      await request(`./v2/models/${encodeURIComponent(modelName)}/ready`, { signal });
+      await checkReady(signal);
       return null;
     }
     return predict(await toPicture(this.drawing), signal);
@@ -267,13 +213,16 @@ class Live {
       this.#failures = 0;
       this.#isSettled = isNewest;
       this.view.showReady();
-      if (outcome && !this.drawing.isBlank) this.view.showAnswer(outcome);
+      if (!outcome || this.drawing.isBlank) return;
+      this.view.showAnswer(outcome);
+      if (isNewest) this.feedback.offer(outcome);
       return;
     }
     const trouble = outcome instanceof Trouble ? outcome : new Trouble(`This page failed: ${outcome.message}.`, { isFinal: true });
     this.#isSettled = isNewest && trouble.isFinal;
     if (trouble.isFinal && !isNewest) return;
     this.view.showTrouble(trouble);
+    this.feedback.withdraw();
     if (trouble.isFinal) return;
     this.#plan(Math.max(trouble.waitMs, Math.min(FIRST_RETRY_MS * 2 ** this.#failures, LAST_RETRY_MS)));
     this.#failures += 1;
@@ -511,7 +460,7 @@ class Sheet {
 class Desk {
   #drawing = new Drawing();
   #samples = new Samples();
-  #live = new Live(this.#drawing, new View());
+  #live = new Live(this.#drawing, new View(), new Feedback(new Speaker(element('asked'))));
   #sheet = new Sheet(this.#drawing, () => this.#changed());
 
   constructor() {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.feedback import Terms
 from serving.flags import build_parser
 from tests import schemas
 from tests.chart.rendering import CHART, CI, NAMES, NAMESPACE, RELEASE, containers, helm, one, render
@@ -56,6 +57,7 @@ def test_objects_are_named_by_the_release(name: str) -> None:
     for manifest in RENDERED[name]:
         meta, is_in_namespace = manifest["metadata"], manifest["kind"] != "ClusterStorageContainer"
         expected = {"ServiceAccount": "serving" if name == "secured" else RELEASE, "Pod": f"{RELEASE}-test"}
+        expected["ConfigMap"] = f"{RELEASE}-{'dashboards' if name == 'monitored' else 'prometheus'}"
         assert meta["name"] == (expected.get(manifest["kind"], RELEASE) if is_in_namespace else f"{NAMESPACE}-{RELEASE}")
         assert meta.get("namespace") == (NAMESPACE if is_in_namespace else None)
         assert meta["labels"]["app.kubernetes.io/instance"] == RELEASE
@@ -93,6 +95,18 @@ def test_requests_are_kept_for_a_rollouts_shadow_where_there_are_rollouts(values
     manifests = render(values)
     assert flags(manifests).shadow_requests == kept
     assert ("--shadow_requests" in server(manifests)["args"]) is (kept > 0)
+
+
+@pytest.mark.parametrize("values", [KNATIVE, STANDARD], ids=["Knative", "Standard"])
+def test_feedback_is_taken_where_that_is_asked_for(values: dict[str, Any]) -> None:
+    assert not any(word.startswith("--feedback") for word in server(render(values))["args"])
+    assert flags(render(values)).feedback is False
+    arguments = flags(render({**values, "feedback": {"enabled": True}}))
+    assert (arguments.feedback, arguments.feedback_per_second, arguments.feedback_asked_share) == (True, 20, 0.05)
+    # Defaults are the server's own.
+    assert (Terms.per_second, Terms.asked_share) == (20, 0.05)
+    arguments = flags(render({**values, "feedback": {"enabled": True, "perSecond": 0.5, "askedShare": 1}}))
+    assert (arguments.feedback_per_second, arguments.feedback_asked_share) == (0.5, 1)
 
 
 def test_the_shadows_port_is_the_pods_own() -> None:

@@ -88,11 +88,15 @@ def test_no_group_takes_an_unknown_key(path: tuple[str, ...]) -> None:
         (("networkPolicy", "mlflowCidrs"), ["203.0.113.7"]),
         (("server", "extraArgs"), ["--http_port=1"]),
         (("server", "extraArgs"), ["--shadow_requests", "64"]),
+        (("server", "extraArgs"), ["--feedback=true"]),
         (("shadow", "requests"), -1),
         (("server", "extraEnv"), [{"value": "nameless"}]),
         (("server", "extraEnv"), [{"name": "A", "valueFrom": {}}]),
         (("tolerations",), [{"keys": "a"}]),
         (("podLabels",), {"a": 1}),
+        (("monitoring", "rules", "runbooks"), "https://git.example/wiki"),
+        (("monitoring", "rules", "runbooks"), "docs/runbooks/"),
+        (("monitoring", "labels"), {"release": None}),
     ],
     ids=str,
 )
@@ -145,6 +149,11 @@ ONE_OF = "mlflow://NAME/VERSION, mlflow://runs/RUN_ID/bundle or pvc://CLAIM/PATH
         ({"scale": {"min": 4}}, "scale.min is 4, more than scale.max, which is 3."),
         ({**STANDARD, "scale": {"max": 1}}, "scale.min is 2, more than scale.max, which is 1."),
         ({"slo": {"latencyMilliseconds": {"p95": 300}}}, "slo.latencyMilliseconds.p95 is more than slo.latencyMilliseconds.p99."),
+        ({"protocol": "grpc", "feedback": {"enabled": True}}, "feedback.enabled has no effect where protocol is grpc"),
+        (
+            {"slo": {"latencyMilliseconds": {"p99": 20000}}, "monitoring": {"rules": {"kind": "PrometheusRule"}}},
+            "slo.latencyMilliseconds.p99 is 20000, beyond the last bound of the server's histogram, 10000",
+        ),
         ({"mlflow": {"trackingUri": "https://mlflow.example"}}, "networkPolicy.mlflowCidrs is empty, and https://mlflow.example"),
     ],
 )

@@ -69,9 +69,9 @@ def make_models(folder: Path, *, is_full: bool) -> Models:
             "equal": pool.submit(fit, folder / "equal", *_USUAL, "--seed_everything", "2"),
             "worse": pool.submit(fit_on_shuffled_labels, folder / "worse"),
         }
+        champion = waiting.pop("champion").result()
+        waiting["points"] = pool.submit(fit_points_below, folder, golden_accuracy(champion, data) - POINTS / 100, data)
         made = {name: future.result() for name, future in waiting.items()}
-    champion = made.pop("champion")
-    made["points"] = fit_points_below(folder, golden_accuracy(champion, data) - POINTS / 100, data)
     accuracies = {name: golden_accuracy(bundle, data) for name, bundle in {"champion": champion, **made}.items()}
     return Models(
         champion=champion,

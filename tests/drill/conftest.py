@@ -66,7 +66,7 @@ def versions(models: Models, registry: Registry, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def release(cluster: Cluster, registry: Registry, versions: dict[str, str]) -> Iterator[Release]:
     """It serves the champion in the beginning."""
-    found = Release(cluster, registry)
+    found = Release("drill", cluster, registry)
     found.remove()
     found.install(versions["champion"])
     yield found

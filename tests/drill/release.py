@@ -1,4 +1,4 @@
-"""The release that the drill's challengers want, how a roll-out is begun on it, and where it stands."""
+"""A release that challengers want, how a roll-out is begun on it, and where it stands."""
 
 import json
 import os
@@ -8,14 +8,12 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from model.registry import MODEL_NAME
-from tests.e2e.cluster import CHART, NAMESPACE, SOURCE, Cluster
+from tests.e2e.cluster import CHART, NAMESPACE, SOURCE, Cluster, Manifest
 from tests.e2e.training import Registry
 from tests.processes import Process, run
 from tests.tools import BIN
 
-RELEASE = "drill"
 CHAMPION = "champion"
-_SERVICES = ("serving.knative.dev", "v1", NAMESPACE, "services", f"{RELEASE}-predictor")
 
 
 def uri(version: str) -> str:
@@ -25,33 +23,41 @@ def uri(version: str) -> str:
 class Release:
     """In Knative mode, with a pod that is always there."""
 
-    def __init__(self, cluster: Cluster, registry: Registry) -> None:
-        self.cluster, self.registry = cluster, registry
+    def __init__(self, name: str, cluster: Cluster, registry: Registry) -> None:
+        self.name, self.cluster, self.registry = name, cluster, registry
 
-    def install(self, version: str) -> None:
-        """Serve a version, and call it the champion."""
+    def install(self, version: str, **further: Any) -> None:
+        """Serve a version, by ``further`` values beside the usual ones, and call it the champion."""
         values = {
             "model": {"uri": uri(version)},
             "scale": {"min": 1, "max": 2},
             "progressDeadlineSeconds": 60,
             # Another release may have brought it.
             "storageContainer": {"create": not self.cluster.storage_container_exists()},
+            **further,
         }
-        arguments = [RELEASE, str(CHART), "--namespace", NAMESPACE, *self.cluster.image_values(), "--values", "-"]
+        arguments = [self.name, str(CHART), "--namespace", NAMESPACE, *self.cluster.image_values(), "--values", "-"]
         self.cluster.helm("install", *arguments, stdin=json.dumps(values))
-        self.cluster.ready(RELEASE, NAMESPACE, uri(version))
+        self.cluster.ready(self.name, NAMESPACE, uri(version))
         self.registry.client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
 
     def remove(self) -> None:
-        self.cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+        self.cluster.helm("uninstall", self.name, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
 
     @property
     def host(self) -> str:
-        return self.cluster.host(RELEASE, NAMESPACE)
+        return self.cluster.host(self.name, NAMESPACE)
+
+    def _service(self) -> Manifest:
+        """Knative's."""
+        found: Manifest = self.cluster.custom.get_namespaced_custom_object(
+            "serving.knative.dev", "v1", NAMESPACE, "services", f"{self.name}-predictor"
+        )
+        return found
 
     def rollout(self, command: str, output: Path, *options: str) -> Process:
         """`python -m rollout`, as a user runs it."""
-        place = ("--release", RELEASE, "--namespace", NAMESPACE, "--gateway", self.cluster.gateway)
+        place = ("--release", self.name, "--namespace", NAMESPACE, "--gateway", self.cluster.gateway)
         registry = ("--tracking_uri", self.registry.tracking_uri)
         path = f"{BIN}:{os.environ['PATH']}"
         return Process("rollout", command, *place, *registry, "--output", str(output), *options, PATH=path)
@@ -61,7 +67,7 @@ class Release:
 
         def has_share() -> bool:
             assert process.popen.poll() is None, process.output
-            service = self.cluster.custom.get_namespaced_custom_object(*_SERVICES)
+            service = self._service()
             of_version = service["spec"]["template"]["metadata"]["annotations"].get(SOURCE) == uri(version)
             tagged = [target for target in service["status"].get("traffic", []) if target.get("tag") == "latest"]
             newest = service["status"].get("latestReadyRevisionName")
@@ -74,22 +80,22 @@ class Release:
 
     def verify_alone(self, version: str) -> None:
         """Raise AssertionError unless ``version`` has all traffic, is the champion, and nothing of a canary is left."""
-        self.cluster.ready(RELEASE, NAMESPACE, uri(version))
-        predictor = self.cluster.inference_service(RELEASE, NAMESPACE)["spec"]["predictor"]
+        self.cluster.ready(self.name, NAMESPACE, uri(version))
+        predictor = self.cluster.inference_service(self.name, NAMESPACE)["spec"]["predictor"]
         assert predictor["model"]["storageUri"] == uri(version)
         assert "canaryTrafficPercent" not in predictor
-        service = self.cluster.custom.get_namespaced_custom_object(*_SERVICES)
+        service = self._service()
         traffic: list[dict[str, Any]] = service["status"]["traffic"]
         assert {target.get("tag") for target in traffic} <= {None, "latest"}, traffic
         assert {target["revisionName"] for target in traffic} == {service["status"]["latestReadyRevisionName"]}, traffic
-        values = json.loads(self.cluster.helm("get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json"))
+        values = json.loads(self.cluster.helm("get", "values", self.name, "--namespace", NAMESPACE, "--output", "json"))
         assert values.get("canary", {}).get("percent") is None, values
         assert self.champion() == version
 
     def verify_record(self, version: str, output: Path) -> None:
         """Raise AssertionError unless the record of a promotion is borne out by its evidence, and is of ``version``."""
         digest = self.registry.version(int(version)).tags["bundle_digest"]
-        of = ("--release", RELEASE, "--namespace", NAMESPACE, "--model-version", version, "--bundle_digest", digest)
+        of = ("--release", self.name, "--namespace", NAMESPACE, "--model-version", version, "--bundle_digest", digest)
         code, said = run("rollout", "verify", "--record", str(output / "record.json"), *of)
         assert code == 0, said
 

@@ -21,7 +21,9 @@ from tests.drill.challengers import POINTS, POINTS_TOLERANCE, Models, Name
 from tests.drill.conftest import IS_FULL
 from tests.drill.record import Row, Verdict, table
 from tests.drill.release import Release
+from tests.e2e.cluster import NAMESPACE
 from tests.e2e.conftest import Images
+from tests.e2e.gateway import KnownRevisions
 from tests.load import REST, Load, Target
 from tests.processes import ROOT, Process
 
@@ -35,7 +37,7 @@ ROLL_OUT_SECONDS = 900.0
 BRIEF: dict[Name, tuple[str, ...]] = {
     "slow": ("--latency_requests", "500"),
     "equal": ("--steps", "50,100", "--step_seconds", "2"),
-    "better": ("--steps", "5,25,50,100", "--step_seconds", "2"),
+    "better": ("--steps", "25,100", "--step_seconds", "2"),
 }
 
 # The reason codes of the fault that was put in.
@@ -116,7 +118,8 @@ def drill(
     OUTPUT.mkdir(parents=True)
     begun = time.monotonic()
     target = Target(url=release.cluster.gateway, host=release.host)
-    with Load(target, images[0], expected, rate=RATE, protocols=REST) as load:
+    known = KnownRevisions(release.cluster, release.name, NAMESPACE)
+    with known, Load(target, images[0], expected, rate=RATE, protocols=REST) as load:
         made = Drill(release=release, models=models, versions=versions, load=load)
         made.expect_only("champion")
         yield made

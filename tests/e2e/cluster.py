@@ -52,6 +52,7 @@ class Cluster:
         self.core: Any = client.CoreV1Api(self._client)
         self.batch: Any = client.BatchV1Api(self._client)
         self.apps: Any = client.AppsV1Api(self._client)
+        self.networking: Any = client.NetworkingV1Api(self._client)
         self.custom: Any = client.CustomObjectsApi(self._client)
 
     def close(self) -> None:
@@ -126,6 +127,13 @@ class Cluster:
                 return []
             raise
         return found
+
+    def revisions(self, release: str, namespace: str) -> list[str]:
+        """The names of a release's revisions in Knative mode."""
+        found = self.custom.list_namespaced_custom_object(
+            "serving.knative.dev", "v1", namespace, "revisions", label_selector=f"serving.knative.dev/service={release}-predictor"
+        )
+        return [item["metadata"]["name"] for item in found["items"]]
 
     def inference_service(self, release: str, namespace: str) -> Manifest:
         """With its status. Raises ApiException."""

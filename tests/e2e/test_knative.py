@@ -21,6 +21,7 @@ from model.bundle import Floats
 from model.registry import MODEL_NAME
 from tests.e2e.cluster import CHART, NAMESPACE, Cluster
 from tests.e2e.conftest import Images
+from tests.e2e.gateway import KnownRevisions
 from tests.e2e.leftovers import await_nothing_but, objects
 from tests.e2e.training import Registry
 from tests.integration.test_page import ARGUMENTS, PATIENCE_MS, SEVEN, Visit
@@ -157,7 +158,7 @@ def test_an_upgrade_to_another_version_loses_no_request(
 ) -> None:
     first, second, *_ = registry.versions
     both = {str(number): expected[str(number)] for number in (first, second)}
-    with load(cluster, host, images, both) as sent:
+    with KnownRevisions(cluster, RELEASE, NAMESPACE), load(cluster, host, images, both) as sent:
         sent.phase, sent.versions = "before", frozenset({str(first)})
         time.sleep(15)
         sent.phase, sent.versions = "upgrade", frozenset(both)

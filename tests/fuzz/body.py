@@ -11,6 +11,8 @@ Origin = Literal["valid", "mutated", "made"]
 
 V1_PATH = "/v1/models/digits:predict"
 V2_PATH = "/v2/models/digits/infer"
+V1_FEEDBACK_PATH = "/v1/models/digits:feedback"
+V2_FEEDBACK_PATH = "/v2/models/digits/feedback"
 
 # What parsers of all kinds trip over.
 _TOKENS = (

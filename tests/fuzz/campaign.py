@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.fuzz.body import V1_PATH, V2_PATH, Body, Source
+from tests.fuzz.body import V1_FEEDBACK_PATH, V1_PATH, V2_FEEDBACK_PATH, V2_PATH, Body, Source
 from tests.fuzz.checks import Judge
 from tests.fuzz.messages import INFER
 from tests.fuzz.target import HEALTH_PATH, Counts, HealthPoller, Reply, Rest, Rpc, Target
@@ -29,7 +29,14 @@ _MAX_GROWTH_MIB = 30.0
 _SETTLE_SECONDS = 5.0
 # Shares are of many bodies.
 _LEAST_FOR_SHARES = 100
-_ROUTES = {V1_PATH: ("v1", "predict"), V2_PATH: ("v2", "infer"), HEALTH_PATH: ("v2", "health"), INFER: ("grpc", "infer")}
+_ROUTES = {
+    V1_PATH: ("v1", "predict"),
+    V1_FEEDBACK_PATH: ("v1", "feedback"),
+    V2_PATH: ("v2", "infer"),
+    V2_FEEDBACK_PATH: ("v2", "feedback"),
+    HEALTH_PATH: ("v2", "health"),
+    INFER: ("grpc", "infer"),
+}
 _RPC_ROUTES = {"Live": "health", "Ready": "health", "Metadata": "metadata"}
 _FILES = ROOT / "build" / "fuzz"
 

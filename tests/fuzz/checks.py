@@ -11,11 +11,12 @@ from model.bundle import Floats
 from serving.engine import Engine
 from serving.rpc import load_messages
 from tests.fuzz import reference
-from tests.fuzz.body import V1_PATH, Body
+from tests.fuzz.body import V1_FEEDBACK_PATH, V1_PATH, V2_FEEDBACK_PATH, Body
 from tests.fuzz.messages import INFER, MAX_MESSAGE_BYTES
 from tests.fuzz.target import Reply
 
 _ATOL = 1e-5
+_MOST_LABELLED = 64
 _ERROR_BYTES, _ECHO_CHARACTERS = 600, 48
 _ERROR = re.compile(r"[^\n]{1,100}: expected [^\n]+", re.DOTALL)
 _REFUSED = {"400", "404", "413"}
@@ -40,6 +41,8 @@ class Judge:
         if reply.status != "200":
             return self._refusal(body, reply)
         try:
+            if body.target in (V1_FEEDBACK_PATH, V2_FEEDBACK_PATH):
+                return self._feedback(body, reply)
             return self._v1(body, reply) if body.target == V1_PATH else self._v2(body, reply)
         except (ValueError, KeyError, TypeError) as error:
             return f"200 that makes no sense: {error!r:.300}; {reply.content[:200]!r}"
@@ -70,6 +73,21 @@ class Judge:
         has_opinion = body.images is None and not is_pictures and not is_event
         images = _opinion(body.content) if has_opinion else None
         return self._compare(body, labels, probabilities, images)
+
+    def _feedback(self, body: Body, reply: Reply) -> str:
+        payload = json.loads(reply.content)
+        counted, correct, other = (payload[name] for name in ("counted", "correct", "other_version"))
+        if (
+            payload["model_version"] != self._version
+            or not 0 <= correct <= counted <= _MOST_LABELLED
+            or (counted == 0) == (other == 0)
+        ):
+            return f"feedback that does not add up: {payload}"
+        if body.is_good and counted != body.count:
+            return f"{counted} images were counted, expected {body.count}"
+        if body.images is not None and correct != counted:
+            return f"{correct} of {counted} labels are correct, which are the engine's own"
+        return ""
 
     def _v2(self, body: Body, reply: Reply) -> str:
         length = reply.headers.get("inference-header-content-length")

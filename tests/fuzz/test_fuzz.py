@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,23 +14,26 @@ from model.data import MnistData
 from model.demo import free_port
 from serving.engine import Engine
 from serving.rpc import load_messages
-from tests.fuzz.body import V1_PATH, V2_PATH, Body
+from tests.fuzz.body import V1_FEEDBACK_PATH, V1_PATH, V2_FEEDBACK_PATH, V2_PATH, Body
 from tests.fuzz.campaign import Campaign, Protocol
 from tests.fuzz.checks import Judge
+from tests.fuzz.labels import Feedback
 from tests.fuzz.messages import INFER, Messages
 from tests.fuzz.pictures import Pictures, heavy_pictures, photograph
 from tests.fuzz.rest import V1, V2
 from tests.fuzz.target import Target
 from tests.processes import Server
 
-_IMAGES = 48
+_IMAGES, _FEW = 48, 2
 
 
 @pytest.fixture(scope="module")
 def target(bundle: Bundle) -> Iterator[Target]:
     http_port, grpc_port = free_port(), free_port()
+    # As fast as it comes.
+    feedback = ("--feedback", "true", "--feedback_per_second", "1e6")
     ports = ("--http_port", str(http_port), "--grpc_port", str(grpc_port))
-    with Server("--model_dir", str(bundle.directory), *ports, "--workers", "2") as server:
+    with Server("--model_dir", str(bundle.directory), *ports, "--workers", "2", *feedback) as server:
         yield Target(server, http_port, grpc_port)
 
 
@@ -73,7 +77,7 @@ def _few_and_many(images: Floats) -> tuple[Floats, Floats, Floats]:
     many = images[np.arange(1024) % len(images)]
     bad = many.copy()
     bad[-1, -1, -1] = -1
-    return images[:2], many, bad
+    return images[:_FEW], many, bad
 
 
 def _v2_json(images: Floats) -> bytes:
@@ -96,6 +100,19 @@ def _message(images: Floats) -> bytes:
     return content
 
 
+def _known_feedback(images: Floats, labels: list[int], version: str, *, has_tensors: bool) -> Body:
+    labels = (labels * len(images))[: len(images)]
+    origin = {"model_version": version}
+    if has_tensors:
+        told = {"name": "labels", "shape": [len(images)], "datatype": "INT64", "data": labels}
+        payload = {"inputs": [*json.loads(_v2_json(images))["inputs"], told], "parameters": origin}
+    else:
+        payload = {"instances": images.tolist(), "labels": labels, **origin}
+    body = _known(V2_FEEDBACK_PATH if has_tensors else V1_FEEDBACK_PATH, json.dumps(payload).encode(), images)
+    # Of the others nobody knows the labels.
+    return body if len(images) == _FEW else replace(body, images=None)
+
+
 def _known(target: str, content: bytes, images: Floats, headers: dict[str, bytes] | None = None) -> Body:
     is_good = bool(images.min() >= 0)
     return Body(
@@ -112,7 +129,23 @@ def _known(target: str, content: bytes, images: Floats, headers: dict[str, bytes
 @pytest.mark.parametrize("make", [v1, v2, v2_binary, pictures, grpc])
 def test_no_body_disturbs_the_server(target: Target, judge: Judge, mnist: MnistData, make: Callable[[Floats], Protocol]) -> None:
     images, _ = mnist.split("test").arrays()
-    campaign = Campaign(target, make(images[:_IMAGES]), judge)
+    check(Campaign(target, make(images[:_IMAGES]), judge))
+
+
+def check(campaign: Campaign) -> None:
     campaign.run()
     faults = campaign.faults
     assert not faults, "\n".join([campaign.summary(), *faults[:20], f"and {len(faults) - 20} more" if len(faults) > 20 else ""])
+
+
+@pytest.mark.parametrize("has_tensors", [False, True], ids=["v1", "v2"])
+def test_no_feedback_disturbs_the_server(
+    target: Target, judge: Judge, bundle: Bundle, mnist: MnistData, has_tensors: bool
+) -> None:
+    images, _ = mnist.split("test").arrays()
+    source = Feedback(images[:_IMAGES], bundle.version, has_tensors=has_tensors)
+    few, many, bad = (some[-64:] for some in _few_and_many(images[:_IMAGES]))
+    labels = Engine(bundle).answer(few).labels.tolist()
+    known, *large = (_known_feedback(some, labels, bundle.version, has_tensors=has_tensors) for some in (few, many, bad))
+    protocol = Protocol(name=f"feedback-{'v2' if has_tensors else 'v1'}", source=source, known=known, large=tuple(large))
+    check(Campaign(target, protocol, judge))

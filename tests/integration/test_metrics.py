@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from model.bundle import Bundle, image_statistics
+from model.bundle import Bundle, Histogram, expected_correct, profile_statistics
 from model.data import MnistData
+from model.profile import build_profile
 from serving.engine import Engine
 from serving.metrics import ROUTES
 from tests.integration.test_protocols import bad_question, call
 from tests.processes import Server
-from tests.questions import question
+from tests.questions import binary_request, question
+
+COUNTED, REFERENCE = "chiffre_profile_images_total", "chiffre_reference_images"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -37,6 +40,22 @@ def value(samples: Samples, series: str, /, **labels: str) -> float:
 def fresh(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Server]:
     with Server("--model_dir", str(bundle.directory), "--workers", request.param) as running:
         yield running
+
+
+def test_what_a_roll_out_asks_is_no_traffic(fresh: Server, mnist: MnistData) -> None:
+    images = mnist.split("test").images[:2].numpy()
+    for _ in range(3):
+        body = {"instances": images.tolist()}
+        httpx.post(fresh.predict_url, json=body, headers={"x-shadow": "1"}, timeout=10).raise_for_status()
+        content, headers = binary_request(images)
+        httpx.post(fresh.infer_url, content=content, headers={**headers, "x-shadow": "1"}, timeout=10).raise_for_status()
+        call(fresh, "ModelInfer", question(images, is_raw=True), (("x-shadow", "1"),))
+    found = scrape(fresh)
+    for protocol, route, status in (("v1", "predict", "200"), ("v2", "infer", "200"), ("grpc", "infer", "OK")):
+        assert value(found, "chiffre_requests_total", protocol=protocol, route=route, status=status) == 3
+    assert sum(count for (name, _), count in found.items() if name in (COUNTED, "chiffre_expected_correct_total")) == 0
+    httpx.post(fresh.predict_url, json=body, timeout=10).raise_for_status()
+    assert sum(count for (name, _), count in scrape(fresh).items() if name == "chiffre_predictions_total") == 2
 
 
 def test_a_server_counts_what_it_answered(fresh: Server, bundle: Bundle, mnist: MnistData) -> None:
@@ -70,20 +89,34 @@ def test_a_server_counts_what_it_answered(fresh: Server, bundle: Bundle, mnist: 
 
 
 def check_images(samples: Samples, bundle: Bundle, images: Any) -> None:
-    """Predictions and the input profile are those of ``images``."""
+    """Predictions, the profile and the expected accuracy are those of ``images``."""
     answer = Engine(bundle).answer(images)
-    for label in range(10):
-        assert value(samples, "chiffre_predictions_total", label=str(label)) == (answer.labels == label).sum()
-    counted = {"chiffre_prediction_confidence": answer.probabilities.max(axis=1)}
-    counted |= {f"chiffre_input_{name}": values for name, values in image_statistics(images).items()}
-    for name, values in counted.items():
-        profile = bundle.profile.histograms[name.removeprefix("chiffre_input_").removeprefix("chiffre_prediction_")]
-        for edge in profile.edges[1:]:
-            assert value(samples, f"{name}_bucket", le=f"{edge:g}") == (values <= edge).sum(), (name, edge)
-        assert value(samples, f"{name}_bucket", le="+Inf") == len(images)
-        if profile.edges[1] > 0:
-            # By Prometheus's rules there is no sum where values may be negative.
-            assert value(samples, f"{name}_sum") == pytest.approx(values.sum(), rel=1e-5)
+    version = {"version": bundle.version}
+    assert value(samples, "chiffre_validation_accuracy", **version) == bundle.metrics["validation_accuracy"]
+    profile = build_profile(images, answer.probabilities)
+    for label in map(str, range(10)):
+        assert value(samples, "chiffre_predictions_total", **version, label=label) == profile.class_counts[int(label)]
+        found = [value(samples, name, **version, statistic="class", bin=label) for name in (COUNTED, REFERENCE)]
+        assert found == [profile.class_counts[int(label)], bundle.profile.class_counts[int(label)]]
+    for name, values in profile_statistics(images, answer.probabilities).items():
+        reference = bundle.profile.histograms[name]
+        expected = Histogram.of(values, np.array(reference.edges))
+        for edge, count, images_there in zip(reference.edges[1:], expected.counts, reference.counts, strict=True):
+            labels = {**version, "statistic": name, "bin": f"{edge:.12g}"}
+            assert value(samples, COUNTED, **labels) == count, labels
+            assert value(samples, REFERENCE, **labels) == images_there, labels
+    correct = expected_correct(bundle.profile, profile_statistics(images, answer.probabilities))
+    assert value(samples, "chiffre_expected_correct_total", **version) == pytest.approx(correct.sum())
+    variance = (correct * (1 - correct)).sum()
+    assert value(samples, "chiffre_expected_correct_variance_total", **version) == pytest.approx(variance, abs=1e-6)
+
+
+def test_a_server_that_does_not_watch_counts_requests_alone(bundle: Bundle) -> None:
+    with Server("--model_dir", str(bundle.directory), "--watch", "false") as running:
+        httpx.post(running.predict_url, json={"instances": [[0.5] * 784]}, timeout=10).raise_for_status()
+        samples = scrape(running)
+    assert value(samples, "chiffre_batch_images_sum") == 1
+    assert not any("version" in dict(labels) for name, labels in samples if name != "chiffre_model_info")
 
 
 def test_a_server_says_what_it_serves_and_how_it_started(server: Server, bundle: Bundle) -> None:
@@ -105,7 +138,19 @@ def test_a_server_says_what_it_serves_and_how_it_started(server: Server, bundle:
 
 def test_every_request_is_counted_under_a_known_route(server: Server) -> None:
     before = scrape(server)
-    paths = ["/", "/page.js", "/docs", "/v1", "/v1/models", "/v2", "/v2/models", "/v2/models/digits", "/v2/models/digits/ready"]
+    paths = [
+        "/",
+        "/page.js",
+        "/v1/models/digits:feedback",
+        "/v2/models/digits/feedback",
+        "/docs",
+        "/v1",
+        "/v1/models",
+        "/v2",
+        "/v2/models",
+        "/v2/models/digits",
+        "/v2/models/digits/ready",
+    ]
     for path in [*paths, "/x" * 50, "/%00", "/metrics"]:
         for method in ("GET", "POST", "OPTIONS", "DELETE"):
             httpx.request(method, server.url + path, timeout=30)
@@ -113,7 +158,7 @@ def test_every_request_is_counted_under_a_known_route(server: Server) -> None:
     after = scrape(server)
     assert set(before) == set(after)
     total = sum(number for (name, _), number in after.items() if name == "chiffre_requests_total")
-    assert total - sum(number for (name, _), number in before.items() if name == "chiffre_requests_total") == 12 * 4 + 1 + 1
+    assert total - sum(number for (name, _), number in before.items() if name == "chiffre_requests_total") == 14 * 4 + 1 + 1
     pairs = {(dict(labels)["protocol"], dict(labels)["route"]) for name, labels in after if name == "chiffre_requests_total"}
     assert pairs == set(ROUTES)
 

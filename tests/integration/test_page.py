@@ -235,6 +235,13 @@ def test_undo_takes_back_strokes_test_images_and_clearings(visit: Visit) -> None
     expect(visit.page.get_by_role("button", name="Undo")).to_be_disabled()
 
 
+def test_a_dot_is_drawn_and_answered(visit: Visit) -> None:
+    visit.draw([[(0.5, 0.5)]])
+    assert visit.ink() > 0
+    expect(visit.verdict).not_to_have_text("No answer yet")
+    assert visit.complaints == []
+
+
 def test_a_stroke_on_a_test_image_adds_to_it(visit: Visit) -> None:
     visit.answer_to(lambda: visit.press("Random test image"))
     image = visit.ink()
@@ -314,9 +321,9 @@ def test_a_visit_asks_for_nothing_that_is_not_there(visit: Visit) -> None:
     assert visit.complaints == []
     files = [
         httpx.get(visit.url + name, headers={"accept": "text/html"}, timeout=10).raise_for_status()
-        for name in ("", "page.css", "page.js")
+        for name in ("", "page.css", "page.js", "server.js", "feedback.js")
     ]
-    assert sum(len(answer.content) for answer in files) < 40_000
+    assert sum(len(answer.content) for answer in files) < 45_000
 
 
 def test_the_page_works_below_a_path(start: Callable[..., Visit], server: Server) -> None:

@@ -60,7 +60,7 @@ def v2_bytes(server: Server, images: Floats) -> Floats:
     return v2_binary(server, images, "UINT8")
 
 
-def call(server: Server, method: str, request: Any) -> tuple[Any, Any]:
+def call(server: Server, method: str, request: Any, metadata: tuple[tuple[str, str], ...] = ()) -> tuple[Any, Any]:
     """The answer to a gRPC call, and its trailing metadata."""
     with grpc.insecure_channel(server.grpc_address) as channel:
         stub = channel.unary_unary(
@@ -68,7 +68,7 @@ def call(server: Server, method: str, request: Any) -> tuple[Any, Any]:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=getattr(pb, f"{method}Response").FromString,
         )
-        answer, state = stub.with_call(request, timeout=30)
+        answer, state = stub.with_call(request, timeout=30, metadata=metadata)
     return answer, dict(state.trailing_metadata())
 
 

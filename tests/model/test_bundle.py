@@ -126,8 +126,8 @@ CORRUPTIONS: list[tuple[str, Callable[[Path], None], str]] = [
     ),
     (
         "edges do not fit",
-        edit(lambda m: m["profile"]["histograms"]["slant"]["edges"].pop()),
-        r"bundle\.json: profile\.histograms\.slant\.edges: expected \d+ rising numbers",
+        edit(lambda m: m["profile"]["histograms"]["offset"]["edges"].pop()),
+        r"bundle\.json: profile\.histograms\.offset\.edges: expected \d+ rising numbers",
     ),
     ("digest missing", edit(lambda m: m["files"].pop("model.onnx")), r"bundle\.json: files\.model\.onnx: missing"),
 ]

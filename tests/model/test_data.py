@@ -169,7 +169,7 @@ def test_images_and_labels_stay_together() -> None:
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 4])
 def test_resumed_batches_are_those_that_were_left(stop: int) -> None:
-    distortion = Augmentation(rotation_degrees=20, elastic_pixels=1)
+    distortion = Augmentation(rotation_degrees=20, elastic_pixels=1, fade=0.5, noise_deviation=0.3)
     options = {"batch_size": 3, "seed": 5, "augmentation": distortion}
     whole = Batches(small_split(), **options)  # type: ignore[arg-type]
     whole.set_epoch(4)
@@ -244,7 +244,44 @@ def test_augmentation_distorts_by_the_pixels_it_states() -> None:
     assert inner.abs().max() == pytest.approx(2, abs=0.05)
 
 
-@pytest.mark.parametrize("field", ["rotation_degrees", "scale", "elastic_pixels"])
+def test_augmentation_adds_noise_of_up_to_the_deviation_it_states_and_keeps_pixels_in_range() -> None:
+    images = torch.full((2000, 28, 28), 0.5)
+    noisy = Augmentation(noise_deviation=0.1).apply(images, torch.Generator().manual_seed(0))
+    deviations = (noisy - images).flatten(1).std(dim=1)
+    assert deviations.min() < 0.002
+    assert 0.095 < deviations.max() < 0.11
+    assert deviations.mean() == pytest.approx(0.05, rel=0.05)
+    assert torch.all(images == 0.5)
+    strong = Augmentation(noise_deviation=1.0).apply(images, torch.Generator().manual_seed(0))
+    assert [float(strong.min()), float(strong.max())] == [0, 1]
+
+
+def test_augmentation_fades_each_image_by_up_to_the_share_it_states() -> None:
+    images = torch.rand(2000, 28, 28, generator=torch.Generator().manual_seed(1))
+    left = Augmentation(fade=0.6).apply(images, torch.Generator().manual_seed(0)) / images
+    shares = left[:, 14, 14]
+    assert torch.allclose(left, shares[:, None, None].expand_as(left), atol=1e-5)
+    assert 0.4 <= shares.min() < 0.41
+    assert 0.99 < shares.max() <= 1
+    assert shares.mean() == pytest.approx(0.7, abs=0.01)
+
+
+def test_noise_and_fading_leave_the_other_draws_as_they_are() -> None:
+    images = torch.rand(8, 28, 28, generator=torch.Generator().manual_seed(1))
+    still = Augmentation(rotation_degrees=20, elastic_pixels=1).apply(images, torch.Generator().manual_seed(0))
+    faint = Augmentation(rotation_degrees=20, elastic_pixels=1, fade=1e-6, noise_deviation=1e-6)
+    assert torch.allclose(faint.apply(images, torch.Generator().manual_seed(0)), still, atol=1e-4)
+    assert not Augmentation(fade=0.1).is_identity
+    assert not Augmentation(noise_deviation=0.1).is_identity
+    assert Augmentation().is_identity
+
+
+@pytest.mark.parametrize("field", ["rotation_degrees", "scale", "elastic_pixels", "fade", "noise_deviation"])
 def test_augmentation_out_of_range_names_the_field(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         Augmentation(**{field: -1.0})
+
+
+def test_more_ink_than_there_is_cannot_fade() -> None:
+    with pytest.raises(ValueError, match=r"augmentation\.fade: expected at most 1, got 1\.5"):
+        Augmentation(fade=1.5)

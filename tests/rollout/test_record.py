@@ -21,6 +21,8 @@ from rollout.evidence import Arm, Evidence, Pairs
 from rollout.record import PREDICATE, STATEMENT, Record, RecordError, digest
 from rollout.signing import Signer, SigningError, check_signature, sign, signature
 from rollout.verification import Demand, load_evidence, verify
+from tests.processes import ROOT
+from tests.processes import run as command
 
 DIGEST, OTHER = "1" * 64, "2" * 64
 FACTS = {
@@ -343,6 +345,17 @@ def test_the_command_says_that_a_record_holds(
 def test_the_command_says_what_is_wrong(directory: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
     assert run("--record", str(directory / "record.json"), *words) == 1
     assert says in capsys.readouterr().out
+
+
+def test_the_record_that_the_docs_show_is_borne_out_by_the_evidence_beside_it() -> None:
+    folder = ROOT / "docs" / "drill" / "better"
+    code, said = command("rollout", "verify", "--record", str(folder / "record.json"), "--release", "drill")
+    assert (code, said.endswith(", whose signature was not asked for")) == (0, True), said
+    # It is the evidence that does it.
+    other = ("--evidence", str(folder.with_name("slow") / "evidence.json"))
+    code, said = command("rollout", "verify", "--record", str(folder / "record.json"), *other)
+    assert code == 1
+    assert "evidence: expected one with the digest" in said
 
 
 def test_the_bundle_itself_is_compared(tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,17 @@ def test_a_refused_flag_says_why(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["--grace_seconds", "inf"], "expected seconds, 0 or more, got inf"),
         (["--log_requests", "some"], "--log_requests"),
         (["--max_inst", "3"], "--max_inst"),
+        (["--feedback_per_second", "0"], "expected a number above 0, got 0"),
+        (["--feedback_per_second", "inf"], "expected a number above 0, got inf"),
+        (["--feedback_asked_share", "1.5"], "expected a share, from 0 to 1, got 1.5"),
+        (["--feedback_asked_share", "nan"], "expected a share, from 0 to 1, got nan"),
     ],
 )
 def test_bad_values_are_named(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         build_parser().parse_args(words)
     assert says in capsys.readouterr().err
+
+
+def test_feedback_is_taken_only_where_that_is_said() -> None:
+    assert build_parser().parse_args([]).feedback is False

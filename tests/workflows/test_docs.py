@@ -17,6 +17,8 @@ from tests.workflows.standin import DIGEST, ROOT
 
 PAGES = [ROOT / "docs" / name for name in ("deploy-gke.md", "deploy-cloud-run.md")]
 _PORT = "8080"
+# What a release has by itself.
+_REUSED = "--reset-then-reuse-values", "--set model.uri=mlflow://digits/1"
 # What Cloud Run leaves a process after SIGTERM.
 _STOP_SECONDS = 10
 
@@ -41,13 +43,22 @@ def test_the_commands_follow_each_other(rehearsal: Rehearsal, page: Path) -> Non
     assert images == ([f"ghcr.io/example/chiffre-serve@{DIGEST}"] if page == PAGES[1] else [])
 
 
-@pytest.mark.parametrize("section", ["Load tests", "Roll out"])
+@pytest.mark.parametrize("section", ["Watch", "Load tests", "Roll out"])
 def test_the_readme_s_commands_are_ones_that_there_are(rehearsal: Rehearsal, section: str) -> None:
     (body,) = re.findall(rf"^## {section}$(.*?)^## ", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     lines = [line for block in re.findall(r"```console\n(.*?)```", body, re.DOTALL) for line in block.splitlines()]
-    done = rehearsal.run("set -u\n" + "\n".join(lines))
+    done = rehearsal.run("set -u\n" + "\n".join(lines).replace(*_REUSED))
     assert done.code == 0, done.output
     assert len(done.calls) >= sum(not line.startswith("export ") for line in lines) > 3
+
+
+def test_the_runbooks_commands_are_ones_that_there_are(rehearsal: Rehearsal) -> None:
+    pages = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+    for page in pages:
+        lines = [line for line in script(page).splitlines() if not line.startswith("curl ")]
+        done = rehearsal.run("set -u\n" + "\n".join(lines).replace(*_REUSED))
+        assert done.code == 0, f"{page.name}: {done.output}"
+        assert len(done.calls) >= len(lines), page.name
 
 
 def arguments(rehearsal: Rehearsal) -> list[str]:

@@ -52,6 +52,9 @@
 {{- $problems = append $problems (printf "%s has no effect in %s mode; leave it null, or set mode to %s." $name $values.mode (ternary "Standard" "Knative" (eq $values.mode "Knative"))) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.feedback.enabled (eq .Values.protocol "grpc") -}}
+{{- $problems = append $problems "feedback.enabled has no effect where protocol is grpc, which has no feedback; set it to false, or protocol to rest." -}}
+{{- end -}}
 {{- $metrics := ternary (list "concurrency" "rps") (list "cpu" "memory") (eq .Values.mode "Knative") -}}
 {{- $metric := include "chiffre.metric" . -}}
 {{- if not (has $metric $metrics) -}}
@@ -71,6 +74,9 @@
 {{- end -}}
 {{- if gt (int .Values.slo.latencyMilliseconds.p95) (int .Values.slo.latencyMilliseconds.p99) -}}
 {{- $problems = append $problems "slo.latencyMilliseconds.p95 is more than slo.latencyMilliseconds.p99." -}}
+{{- end -}}
+{{- if and .Values.monitoring.rules.kind (not (include "chiffre.bucket" .Values.slo.latencyMilliseconds.p99)) -}}
+{{- $problems = append $problems (printf "slo.latencyMilliseconds.p99 is %d, beyond the last bound of the server's histogram, 10000: no rule could tell whether it is kept." (int .Values.slo.latencyMilliseconds.p99)) -}}
 {{- end -}}
 {{- if and .Values.networkPolicy.create (hasPrefix "mlflow://" .Values.model.uri) (not .Values.networkPolicy.mlflowCidrs) (not (include "chiffre.mlflow" . | fromYaml).namespace) -}}
 {{- $problems = append $problems (printf "networkPolicy.mlflowCidrs is empty, and %s is no Service of the cluster (NAME.NAMESPACE.svc...): the policy would keep the pods from it." .Values.mlflow.trackingUri) -}}
