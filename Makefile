@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 APT_INSTALL := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $$0'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e drill loop fuzz bench load values image platform sbom clean
+.PHONY: help demo test lint types unit e2e drill loop fuzz bench study load values image platform sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	$(BIN)/python loadtests/startup.py
 	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
+
+study: $(VENV)/demo ## compare optimizers, batch sizes and dropout, and make docs/study.md from that; an hour, goes on where it was stopped
+	$(BIN)/python -m model compare --page docs/study.md $(ARGS)
 
 load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
 	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary $(ARGS)

@@ -5,6 +5,7 @@
     python -m model validate|test|predict                         # use build/checkpoints/best.ckpt
     python -m model publish --bundle build/bundle                 # test the bundle, register it as challenger
     python -m model fit --publish_as digits --ckpt_path last      # the two above, as the Job of k8s/ runs them
+    python -m model compare --page docs/study.md                  # the study of optimizers, batch sizes and dropout
     python -m model sync --directory build                        # send what a dead tracking server did not take
     python -m model report --bundle build/bundle                  # one page on what the model can do and where it fails
 
@@ -27,10 +28,11 @@ from model.idx import DataError
 from model.registry import RefusedError, publish
 from model.report import report
 from model.signals import stop_on_sigterm
+from model.study.command import compare
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_COMMANDS: dict[str, Callable[..., object]] = {"publish": publish, "report": report, "sync": sync}
+_COMMANDS: dict[str, Callable[..., object]] = {"compare": compare, "publish": publish, "report": report, "sync": sync}
 
 
 def main() -> int:

@@ -114,8 +114,7 @@ class DigitClassifier(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what is random in this step by the step, so that a resumed run repeats it without a saved generator."""
         del batch, batch_idx
-        # Odd multipliers keep the streams of steps and processes apart.
-        seed = (self.seed + 0x9E3779B97F4A7C15 * (self.global_step + 1) + 0xD1B54A32D192ED03 * self.global_rank) % 2**63
+        seed = step_seed(self.seed, self.global_step, self.global_rank)
         # Not torch.manual_seed, which formats a stack trace for devices that may be seeded later: a millisecond a step.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -186,6 +185,12 @@ class DigitClassifier(pl.LightningModule):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """What a process of a run seeds itself with before the step that follows ``step`` others."""
+    # Odd multipliers keep the streams of steps and processes apart.
+    return (seed + 0x9E3779B97F4A7C15 * (step + 1) + 0xD1B54A32D192ED03 * rank) % 2**63
 
 
 @dataclass

@@ -41,6 +41,15 @@ def git_revision() -> str | None:
     return found.stdout.strip()
 
 
+def experiment_id(client: MlflowClient, tracking_uri: str, name: str = EXPERIMENT) -> str:
+    """The experiment called ``name``, made where it does not exist; artifacts of an embedded store are beside its file."""
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    embedded = tracking_uri.startswith("sqlite:///")
+    folder = Path(tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    return client.create_experiment(name, artifact_location=folder.resolve().as_uri() if embedded else None)
+
+
 class MlflowLogger(Logger):
     """Lightning's way into MLflow. It does nothing until `open` has told it which run it is.
 
@@ -96,7 +105,9 @@ class MlflowLogger(Logger):
             try:
                 client = connect(self.tracking_uri)
                 tags = {"mlflow.source.name": "python -m model fit", "mlflow.source.git.commit": git_revision() or ""}
-                run = client.create_run(self._experiment_id(client), run_name=self.run_name, tags=tags)
+                run = client.create_run(
+                    experiment_id(client, self.tracking_uri, self.experiment_name), run_name=self.run_name, tags=tags
+                )
             except SENDING_ERRORS as error:
                 reason = brief(error)
                 if is_refusal(error) or time.monotonic() > deadline:
@@ -106,13 +117,6 @@ class MlflowLogger(Logger):
                 time.sleep(RETRY_SECONDS)
             else:
                 return str(run.info.run_id)
-
-    def _experiment_id(self, client: MlflowClient) -> str:
-        if found := client.get_experiment_by_name(self.experiment_name):
-            return str(found.experiment_id)
-        embedded = self.tracking_uri.startswith("sqlite:///")
-        folder = Path(self.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-        return client.create_experiment(self.experiment_name, artifact_location=folder.resolve().as_uri() if embedded else None)
 
     def _log(self, kind: str, **content: Any) -> None:
         if self._outbox and self._sender:
