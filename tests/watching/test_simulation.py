@@ -47,7 +47,8 @@ def test_a_score_is_one_where_nothing_changed_however_many_images_there_are(popu
             generator = np.random.default_rng(seed)
             references = draw_references(population, generator)
             drawn = draw(Traffic(rate=rate, session=session), [(population, DAY)], generator)
-            found += [scores[scores > 0].mean() for scores in watch(drawn, RULES, references).values()]
+            # A window that never has images enough says nothing.
+            found += [scores[scores > 0].mean() for scores in watch(drawn, RULES, references).values() if scores.any()]
         assert np.mean(found) < 1.25, (rate, session)
         if session == 3:
             assert np.mean(found) > 0.75, (rate, session)
