@@ -167,8 +167,11 @@ class Cluster:
         status = service["status"]
         latest = status.get("latestCreatedRevisionName")
         routed = sum(target.get("percent") or 0 for target in status.get("traffic", []) if target.get("revisionName") == latest)
+        conditions = {item["type"]: item["status"] for item in status.get("conditions", [])}
+        # The traffic says what the gateway is told, the condition that it has said to have it.
         return bool(
-            service["spec"]["template"]["metadata"]["annotations"].get(SOURCE) == uri
+            conditions.get("Ready") == "True"
+            and service["spec"]["template"]["metadata"]["annotations"].get(SOURCE) == uri
             and status.get("observedGeneration") == service["metadata"]["generation"]
             and latest == status.get("latestReadyRevisionName")
             and routed == 100
