@@ -1,4 +1,4 @@
-"""What counting images costs: V1 requests a second with `--watch true` and `--watch false`, both servers running, in turns.
+"""What counting images and taking feedback cost: V1 requests a second with both and with neither, both servers running, in turns.
 
     python -m loadtests.watching --bundle build/bundle --duels 3
 
@@ -41,7 +41,10 @@ def main() -> int:
     if not h2load.available():
         parser.error("h2load: not found; it comes with Debian's package nghttp2-client")
     ours = CONTESTANTS["ours"]
-    on, off = (replace(ours, name=f"watch-{value}", command=f"{ours.command} --watch {value}") for value in ("true", "false"))
+    on, off = (
+        replace(ours, name=f"watch-{value}", command=f"{ours.command} --watch {value} --feedback {value}")
+        for value in ("true", "false")
+    )
     settings = Settings(bundle=arguments.bundle, root=arguments.root, seconds=1, workers=arguments.workers)
     bench = Bench(settings=settings, truth=real_images(Bundle.load(arguments.bundle)))
     # Who is asked first in a turn changes from one duel to the next.

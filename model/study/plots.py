@@ -94,7 +94,9 @@ def _curves(groups: Sequence[tuple[Group, Style]], figure_name: str, scale: Call
             for group, style in groups:
                 _band(axes, group, style, over, f"{part}_{figure_name}")
             axes.set_xscale("log")
-            _number(axes.xaxis, (1, 3))
+            least, most = axes.get_xlim()
+            # More would run into each other.
+            _number(axes.xaxis, (1, 3) if most < 1e4 * least else (1,))
             axes.grid(alpha=0.3)
             if part == "validation":
                 axes.set_xlabel(label)
