@@ -66,7 +66,7 @@ bench: $(VENV)/test ## measure training, start and serving, the latter beside it
 	$(BIN)/python loadtests/storage.py
 	$(BIN)/python loadtests/peers/run.py
 
-study: $(VENV)/demo ## compare optimizers, batch sizes and dropout, and make docs/study.md from that; an hour, goes on where it was stopped
+study: $(VENV)/demo ## compare optimizers, batch sizes and dropout, and make docs/study.md from that; half an hour, goes on where it was stopped
 	$(BIN)/python -m model compare --page docs/study.md $(ARGS)
 
 load: $(VENV)/test ## load a service and hold the chart's objectives; ARGS="--host http://... --shape knee" goes to Locust
