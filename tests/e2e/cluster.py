@@ -128,6 +128,10 @@ class Cluster:
             raise
         return found
 
+    def serves(self, api_version: str) -> bool:
+        """Whether the API server knows a group and version, such as ``apps/v1``."""
+        return api_version in self.kubectl("api-versions").split()
+
     def revisions(self, release: str, namespace: str) -> list[str]:
         """The names of a release's revisions in Knative mode."""
         found = self.custom.list_namespaced_custom_object(
