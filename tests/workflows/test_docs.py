@@ -52,8 +52,8 @@ def test_the_readme_s_commands_are_ones_that_there_are(rehearsal: Rehearsal, sec
     assert len(done.calls) >= sum(not line.startswith("export ") for line in lines) > 3
 
 
-def test_the_runbooks_commands_are_ones_that_there_are(rehearsal: Rehearsal) -> None:
-    pages = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+def test_the_commands_of_runbooks_and_of_the_loop_are_ones_that_there_are(rehearsal: Rehearsal) -> None:
+    pages = [*sorted((ROOT / "docs" / "runbooks").glob("*.md")), ROOT / "docs" / "loop.md"]
     for page in pages:
         lines = [line for line in script(page).splitlines() if not line.startswith("curl ")]
         done = rehearsal.run("set -u\n" + "\n".join(lines).replace(*_REUSED))
