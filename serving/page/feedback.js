@@ -53,6 +53,8 @@ export class Feedback {
       return;
     }
     this.#drawing ??= { isAsked: Math.random() < Number(setting), isDone: false };
+    // There is no answer yet that could be right.
+    this.#enable(false);
     this.#fold();
   }
 
