@@ -92,7 +92,7 @@ FROM base AS load-code
 WORKDIR /app
 COPY data/mnist data/mnist
 COPY helm/chiffre/values.yaml helm/chiffre/values.yaml
-COPY model/__init__.py model/bundle.py model/idx.py model/manifest.py model/
+COPY model/__init__.py model/bundle.py model/idx.py model/manifest.py model/mnist.py model/
 COPY serving serving
 COPY loadtests/peers/forward.py loadtests/peers/wire.py loadtests/peers/
 COPY loadtests/slo loadtests/slo

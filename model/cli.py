@@ -19,11 +19,12 @@ from torch import Tensor
 
 from model.bundle import Bundle
 from model.checkpoints import BEST, LAST, Checkpoints, checkpoint_dir
-from model.data import TRAIN_SIZE, MnistData
+from model.data import MnistData
 from model.delivery import Run, sync_command
 from model.errors import ConfigError
 from model.export import build_bundle
 from model.handover import first_process_file, is_shared
+from model.mnist import TRAIN_SIZE
 from model.module import DigitClassifier
 from model.outbox import Outbox
 from model.predictions import write_predictions

@@ -1,9 +1,4 @@
-"""MNIST as four IDX files: checked, held in memory as tensors, handed out in whole batches.
-
-The 60,000 training images are split by seed into 50,000 to train on, 5,000 to validate (choose, calibrate, gate) and 5,000
-golden ones, which nothing is trained, chosen or calibrated on: they are the yardstick by which a roll-out compares two models.
-The 10,000 test images are for reported figures only.
-"""
+"""MNIST's splits, held in memory as tensors and handed out in whole batches."""
 
 import hashlib
 import math
@@ -20,12 +15,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from model.augmentation import NO_AUGMENTATION, Augmentation
-from model.bundle import LABELS, Floats, Labels
+from model.bundle import Floats, Labels
 from model.errors import ConfigError
-from model.idx import DIGESTS, DataError, read_digests, read_idx
+from model.idx import DataError, read_digests, read_idx
+from model.mnist import SPLIT_SEED, TRAIN_SIZE, parts, read, scale
 
-TRAIN_SIZE, VALIDATION_SIZE, GOLDEN_SIZE = 50_000, 5_000, 5_000
-SPLIT_SEED = 1998
 _EVALUATION_BATCH_SIZE = 5_000
 
 
@@ -49,25 +43,8 @@ class Split:
         return Split(images=self.images[indices], labels=self.labels[indices])
 
 
-def read_split(data_dir: Path, prefix: str) -> Split:
-    """The images and labels of ``train`` or ``t10k``, verified. Raises `DataError`."""
-    digests = read_digests(data_dir)
-    arrays = []
-    for name in (f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"):
-        if name not in digests:
-            message = f"{data_dir / DIGESTS}: no digest of {name}"
-            raise DataError(message)
-        arrays.append(read_idx(data_dir / name, digests[name]))
-    images, labels = arrays
-    if len(images) != len(labels) or labels.max(initial=0) >= len(LABELS):
-        message = f"{data_dir}: {prefix} has {len(images)} images and {len(labels)} labels up to {labels.max(initial=0)}"
-        raise DataError(message)
-    return Split(images=to_tensor(images), labels=torch.from_numpy(labels.astype(np.int64)))
-
-
-def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-    """Bytes (n, 28, 28) as float32 in [0, 1]."""
-    return torch.from_numpy(images.astype(np.float32) / np.float32(255))
+def _split(images: npt.NDArray[np.uint8], labels: Labels) -> Split:
+    return Split(images=torch.from_numpy(scale(images)), labels=torch.from_numpy(labels))
 
 
 class Batches:
@@ -192,11 +169,9 @@ class MnistData(pl.LightningDataModule):
     def split(self, name: str) -> Split:
         """``train``, ``validation``, ``golden`` or ``test``. Raises `DataError`."""
         if not self._splits:
-            whole, test = read_split(self.data_dir, "train"), read_split(self.data_dir, "t10k")
-            order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.split_seed))
-            parts = torch.split(order, [TRAIN_SIZE, VALIDATION_SIZE, GOLDEN_SIZE])
-            names = ("train", "validation", "golden")
-            self._splits = {"test": test} | {part: whole.take(indices) for part, indices in zip(names, parts, strict=True)}
+            whole, test = (_split(*read(self.data_dir, prefix)) for prefix in ("train", "t10k"))
+            order = {name: torch.from_numpy(indices) for name, indices in parts(self.split_seed).items()}
+            self._splits = {"test": test} | {name: whole.take(indices) for name, indices in order.items()}
             if self.augment_validation:
                 self._splits["validation"] = self._augmented(self._splits["validation"])
         return self._splits[name]
@@ -254,8 +229,7 @@ class MnistData(pl.LightningDataModule):
         if images.ndim == 1:
             message = f"{self.predict_images}: expected images, got labels"
             raise DataError(message)
-        split = Split(images=to_tensor(images), labels=torch.zeros(len(images), dtype=torch.int64))
-        return Batches(split, batch_size=_EVALUATION_BATCH_SIZE)
+        return Batches(_split(images, np.zeros(len(images), np.int64)), batch_size=_EVALUATION_BATCH_SIZE)
 
     def _batches(self, split: Split, *, batch_size: int = _EVALUATION_BATCH_SIZE, **options: Any) -> Batches:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

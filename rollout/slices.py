@@ -1,7 +1,9 @@
 """The labelled images that two models are compared on: golden ones, and the same as other hands and scanners would show them."""
 
+from pathlib import Path
+
+from model import mnist
 from model.bundle import Floats, Labels
-from model.data import MnistData
 from model.shifts import add_noise, rotate
 
 _ROTATION_DEGREES = 20.0
@@ -11,7 +13,9 @@ _NOISE_DEVIATION = 0.05
 
 def golden(data_dir: str) -> tuple[Floats, Labels]:
     """The golden images (5000, 28, 28) in [0, 1] and labels (5000,), in random order, the same each time. Raises `DataError`."""
-    return MnistData(data_dir).split("golden").arrays()
+    images, labels = mnist.read(Path(data_dir), "train")
+    indices = mnist.parts()["golden"]
+    return mnist.scale(images[indices]), labels[indices]
 
 
 def shifted(images: Floats) -> dict[str, Floats]:

@@ -40,6 +40,12 @@ def test_the_bundle_needs_only_the_standard_library_and_numpy() -> None:
     assert (ROOT / "model" / "__init__.py").read_text() == ""
 
 
+def test_a_roll_out_needs_nothing_that_trains() -> None:
+    code = "import sys, rollout.commands; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert not {"mlflow", "pytorch_lightning", "torch"} & set(done.stdout.split())
+
+
 def test_what_runs_before_every_start_needs_only_the_standard_library() -> None:
     code = "import sys, serving.storage; print(*{name.partition('.')[0] for name in sys.modules})"
     # Without site-packages, and so without what their .pth files import.

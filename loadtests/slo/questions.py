@@ -19,8 +19,8 @@ from PIL import Image
 
 from loadtests.peers.wire import GRPC_PATH, LENGTH_HEADER, grpc_request, v2_body
 from loadtests.slo.kinds import Kind
+from model import mnist
 from model.bundle import Labels
-from model.idx import DataError, read_digests, read_idx
 from serving.rpc import load_messages
 
 # Those that `loadtests.peers.wire` looks for: importing all of kserve would read Locust's command line.
@@ -54,14 +54,9 @@ class Questions:
 
     def __post_init__(self) -> None:
         """Read the test images."""
-        digests = read_digests(self.data_dir)
-        names = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
-        if missing := [name for name in names if name not in digests]:
-            message = f"{self.data_dir}: no digest of {missing[0]}"
-            raise DataError(message)
-        images, labels = (read_idx(self.data_dir / name, digests[name]) for name in names)
+        images, labels = mnist.read(self.data_dir, "t10k")
         object.__setattr__(self, "_images", images)
-        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "labels", labels)
 
     def draw(self, kind: Kind) -> Question:
         """One of `kind` about images taken at random."""
@@ -79,7 +74,7 @@ class Questions:
         return Question(kind=kind, path=path, body=body, headers=headers, indices=indices)
 
     def _write(self, kind: Kind, images: npt.NDArray[np.uint8]) -> tuple[str, Any, dict[str, str]]:
-        pixels = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        pixels = mnist.scale(images).reshape(len(images), -1)
         predict = f"/v1/models/{self.model_name}:predict"
         if kind is Kind.V1:
             numbers = ",".join(_NUMBERS[pixel] for pixel in images.tobytes())

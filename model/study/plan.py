@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from model.data import TRAIN_SIZE
 from model.errors import ConfigError
+from model.mnist import TRAIN_SIZE
 from model.optimizers import OptimizerName
 
 # Of all studies but that of dropout, and of all but that of batch sizes: those of the default configuration.

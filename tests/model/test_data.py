@@ -12,6 +12,7 @@ from model.augmentation import Augmentation
 from model.data import Batches, MnistData, Split
 from model.errors import ConfigError
 from model.idx import DataError, read_idx
+from model.mnist import SPLIT_SEED, parts
 from tests.processes import ROOT
 
 MNIST = ROOT / "data" / "mnist"
@@ -36,6 +37,12 @@ def test_split_depends_on_the_split_seed_alone(mnist: MnistData) -> None:
     assert torch.equal(again.split("golden").images, mnist.split("golden").images)
     other = MnistData(str(MNIST), split_seed=1)
     assert not torch.equal(other.split("golden").labels, mnist.split("golden").labels)
+
+
+@pytest.mark.parametrize("seed", [SPLIT_SEED, 0, -1, (1 << 40) + 3])
+def test_a_split_is_what_pytorch_makes_of_its_seed(seed: int) -> None:
+    order = torch.randperm(60_000, generator=torch.Generator().manual_seed(seed))
+    assert np.array_equal(np.concatenate(list(parts(seed).values())), order)
 
 
 def test_validation_images_are_distorted_where_that_is_asked_for_and_always_the_same_way(mnist: MnistData) -> None:
