@@ -76,12 +76,15 @@ values: $(VENV)/test ## write the chart's values.yaml and its README's table fro
 	$(BIN)/python helm/document.py
 	$(BIN)/python -m helm.dashboards
 
-# docker's BuildKit or buildah, whichever is there.
+# docker's BuildKit or buildah, whichever is there. `docker build` goes to docker's own builder whatever `docker buildx use` has chosen.
 IMG ?= chiffre
-BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
+BUILDER ?= $(shell docker info >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1 && echo docker buildx || echo buildah)
 BUILD = $(BUILDER) build $(BUILD_FLAGS)
-# A folder that keeps layers between machines; for a builder of BuildKit's that runs in a container.
-BUILD_CACHE = $(if $(CACHE),--load --cache-from type=local,src=$(CACHE)/$$target --cache-to type=local,mode=max,dest=$(CACHE)/$$target)
+# A builder that runs in a container keeps what it has built to itself otherwise.
+BUILD_LOAD = $(if $(filter buildx,$(BUILDER)),--load)
+# A folder that keeps layers between machines; for such a builder only. Its commas would end an argument of `if`.
+LAYERS = --cache-from type=local,src=$(CACHE)/$$target --cache-to type=local,mode=max,dest=$(CACHE)/$$target
+BUILD_CACHE = $(if $(CACHE),$(LAYERS))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG ?= $(VERSION)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
@@ -90,7 +93,7 @@ IMAGES ?= serve train
 
 image: ## build the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG); IMAGES=load for the load tests'; BUILD_FLAGS=... for docker or buildah
 	for target in $(IMAGES); do \
-		$(BUILD) $(BUILD_CACHE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
+		$(BUILD) $(BUILD_LOAD) $(BUILD_CACHE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --target $$target --tag $(IMG)-$$target:$(TAG) . || exit; \
 	done
 
 # Server-side, since some of KServe's kinds are larger than the annotation that kubectl would keep them in.

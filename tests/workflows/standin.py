@@ -33,7 +33,7 @@ ELSEWHERE = {
 }
 # What scripts read from them.
 _ANSWERS = {
-    "docker buildx": DIGEST,
+    "docker buildx imagetools": DIGEST,
     "helm push": f"Pushed: registry.example.com/charts/chiffre:0.1.0\nDigest: {DIGEST}",
     "kubectl logs": "published digits version 7, alias challenger, at http://mlflow:5000",
     "python -m rollout status": '{"version": "6"}',
@@ -42,7 +42,7 @@ _KUBERNETES = "1.34"
 # Whose schemas are not here.
 _UNKNOWN = {"cert-manager.io/v1"}
 # `make` prints what it would run of the others, which takes long or a cluster; that proves that the target is there.
-_QUICK = {"carry", "chart", "job", "page", "pull", "push", "registry", "summary", "tagged"}
+_QUICK = {"carry", "chart", "image", "job", "page", "pull", "push", "registry", "sbom", "summary", "tagged"}
 
 
 class CallError(Exception):

@@ -111,6 +111,22 @@ def test_a_job_trains_by_the_configuration_that_is_named(rehearsal: Rehearsal) -
     assert rehearsal.run("make job CONFIG=nothing").code
 
 
+def test_images_are_built_by_the_builder_that_is_in_use_and_brought_out_of_it(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make image CACHE=build/cache && make sbom")
+    assert done.code == 0, done.output
+    builds = [call for call in done.calls if "build" in call]
+    assert len(builds) == 3
+    assert {tuple(call[:3]) for call in builds} == {("docker", "buildx", "build")}
+    for target, call in zip(("serve", "train"), builds, strict=False):
+        assert call[call.index("--target") + 1] == target
+        assert "--load" in call
+        assert call[call.index("--cache-from") + 1] == f"type=local,src=build/cache/{target}"
+        assert call[call.index("--cache-to") + 1] == f"type=local,mode=max,dest=build/cache/{target}"
+    plain = rehearsal.run("make image BUILDER=buildah --dry-run").output
+    assert "buildah build" in plain
+    assert "--load" not in plain
+
+
 def test_no_reason_is_given_for_what_nobody_calls(rehearsal: Rehearsal) -> None:
     text = " ".join(step.script for step in SCRIPTS) + (rehearsal.folder / "delivery.mk").read_text()
     assert {name for name in ELSEWHERE if f"{name} " in text} == set(ELSEWHERE)
