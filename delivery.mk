@@ -11,19 +11,29 @@ carry: ## bring both images to the nodes of that cluster
 
 OVERLAY ?= cpu
 CONFIG ?= best
-JOB_CONFIG = {name: chiffre-configs, namespace: chiffre, behavior: merge, files: [best.yaml=$(CONFIG).yaml]}
-# NAME@DIGEST, in two; a comma would end an argument of make's functions.
-JOB_IMAGE = {name: chiffre-train, newName: $(firstword $(subst @, ,$(TRAIN))), digest: "$(lastword $(subst @, ,$(TRAIN)))"}
+export CONFIG OVERLAY
+# Complete or Failed, for which kubectl has no `or`: of all that a Job can be, these two come before this word in the alphabet.
+# One that nobody waits for any more is deleted: it would publish its version all the same.
+JOB_ENDED = {.status.conditions[?(@.type<"Failure")].type}
 
 job: ## train on the cluster by k8s/overlays/$(OVERLAY) and model/configs/$(CONFIG).yaml, with the image TRAIN=...@sha256:... if given; build/version says which version came of it
 	@mkdir -p build/job
-	@cp model/configs/$(CONFIG).yaml build/job/
-	@printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' 'resources: [../../k8s/overlays/$(OVERLAY)]' \
-		'configMapGenerator: [$(JOB_CONFIG)]' $(if $(TRAIN),'images: [$(JOB_IMAGE)]') \
+	@test -f "k8s/overlays/$$OVERLAY/kustomization.yaml" || { echo "OVERLAY: expected one of k8s/overlays, got $$OVERLAY" >&2; exit 1; }
+	@cp "model/configs/$$CONFIG.yaml" build/job/
+	@printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' "resources: [../../k8s/overlays/$$OVERLAY]" \
+		"configMapGenerator: [{name: chiffre-configs, namespace: chiffre, behavior: merge, files: [best.yaml=$$CONFIG.yaml]}]" \
 		> build/job/kustomization.yaml
+	@test -z "$$TRAIN" || printf '%s\n' "images: [{name: chiffre-train, newName: \"$${TRAIN%@*}\", digest: \"$${TRAIN##*@}\"}]" \
+		>> build/job/kustomization.yaml
+	kubectl kustomize build/job > build/job.yaml
+	@test -z "$$TRAIN" || sed -n 's/^ *image: //p' build/job.yaml | grep -qxF -e "$$TRAIN" \
+		|| { echo "TRAIN: k8s/overlays/$$OVERLAY brings an image of its own, and would not train with $$TRAIN" >&2; exit 1; }
 	kubectl delete job --namespace chiffre --ignore-not-found chiffre-train
-	kubectl apply -k build/job
-	kubectl wait --namespace chiffre --for condition=complete --timeout 30m job/chiffre-train \
+	kubectl apply -f build/job.yaml
+	kubectl wait --namespace chiffre --for jsonpath='$(JOB_ENDED)' --timeout 30m job/chiffre-train \
+		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; kubectl delete job --namespace chiffre chiffre-train; \
+			echo "chiffre-train: did not end within 30 minutes, and is deleted" >&2; exit 1; }
+	kubectl wait --namespace chiffre --for condition=complete --timeout 0 job/chiffre-train \
 		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; exit 1; }
 	kubectl logs --namespace chiffre job/chiffre-train | sed -n 's/^published .* version \([0-9]*\), .*/\1/p' > build/version
 	@grep -q . build/version || { echo "chiffre-train: its log names no version" >&2; exit 1; }
@@ -47,10 +57,10 @@ push: ## push both images with docker; build/pushed says which they are by their
 	done
 
 pull: ## take SERVE=...@sha256:... and TRAIN=...@sha256:... for the images $(IMG)-serve:$(TAG) and $(IMG)-train:$(TAG)
-	docker pull $(SERVE)
-	docker tag $(SERVE) $(IMG)-serve:$(TAG)
-	docker pull $(TRAIN)
-	docker tag $(TRAIN) $(IMG)-train:$(TAG)
+	docker pull "$$SERVE"
+	docker tag "$$SERVE" $(IMG)-serve:$(TAG)
+	docker pull "$$TRAIN"
+	docker tag "$$TRAIN" $(IMG)-train:$(TAG)
 
 chart: ## push the chart to OCI=oci://...; build/pushed says which it is by its digest
 	@mkdir -p build

@@ -1,7 +1,8 @@
 """Stands in for a program that a step or a page of docs calls: python standin.py PROGRAM ARGUMENTS.
 
 What can be checked without a cluster, a cloud or a registry is checked, by the program's own parser where there is one, and fails
-as the program would. Then what a script goes on with is printed. Each call leaves a line of JSON in $CALLS.
+as the program would. Then what a script goes on with is printed. Each call leaves a line of JSON in $CALLS; one that begins with
+$FAILING fails.
 """
 
 import importlib.util
@@ -59,6 +60,8 @@ def main() -> None:
     except CallError as error:
         sys.exit(f"{program} {' '.join(words)}: {error}")
     line = " ".join([program, *words])
+    if (failing := os.environ.get("FAILING")) and line.startswith(failing):
+        sys.exit(f"{line}: fails here")
     for beginning, answer in _ANSWERS.items():
         if line.startswith(beginning):
             print(answer)
@@ -111,6 +114,8 @@ def _kubectl(words: list[str]) -> None:
     depth = 2 if words[0] in ("create", "config", "rollout", "auth") else 1
     _check_flags(KUBECTL, words, depth, "options")
     given = _values(words)
+    if words[0] == "kustomize":
+        print(_run([str(KUBECTL), *words]), end="")
     if words[0] != "apply":
         return
     if "-k" in given:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.workflows.rehearsal import Rehearsal
 from tests.workflows.standin import DIGEST, ELSEWHERE
@@ -12,15 +13,17 @@ _SERVE, _TRAIN = (f"registry.example.com/chiffre-{name}@{DIGEST}" for name in ("
 # What GitHub puts in the place of an expression.
 _VALUES = {
     "vars.BUCKET": "example-bundles",
-    "vars.GATEWAY": "https://digits.example.com",
+    "vars.GATEWAY": "",
     "vars.IMG || format('ghcr.io/{0}/chiffre', github.repository_owner)": "ghcr.io/example/chiffre",
     "vars.OCI || format('oci://ghcr.io/{0}/charts', github.repository_owner)": "oci://ghcr.io/example/charts",
+    "vars.NETWORK_MS || '150'": "150",
     "vars.PAGE_ACCOUNT": "page@example.iam.gserviceaccount.com",
     "vars.PROJECT": "example",
     "vars.REGION": "europe-west4",
     "vars.SERVICE_URL": "https://digits.example.com",
     "vars.TORCH_INDEX_URL": "",
     "github.event.pull_request.number": "12",
+    "github.ref_name": "v0.1.0",
     "github.repository": "example/chiffre",
     "github.sha": "0" * 40,
     "github.token": "token",
@@ -101,14 +104,47 @@ def test_a_job_trains_with_the_image_that_was_pushed_and_says_the_version(rehear
     done = rehearsal.run("make job", OVERLAY="gke-spot", TRAIN=_TRAIN)
     assert done.code == 0, done.output
     assert (rehearsal.folder / "build" / "version").read_text() == "7\n"
-    assert _TRAIN.partition("@")[0] in (rehearsal.folder / "build" / "job" / "kustomization.yaml").read_text()
+    applied = yaml.safe_load_all((rehearsal.folder / "build" / "job.yaml").read_text())
+    (job,) = [manifest for manifest in applied if manifest["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == _TRAIN
+    assert [call[-1] for call in done.calls if call[:2] == ["kubectl", "apply"]] == ["build/job.yaml"]
+
+
+def test_no_job_trains_with_another_image_than_the_one_that_is_named(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make job", OVERLAY="kind", TRAIN=_TRAIN)
+    assert done.code
+    assert "k8s/overlays/kind brings an image of its own" in done.output
+    assert not [call for call in done.calls if call[1] in ("apply", "delete")]
+
+
+def test_a_job_that_has_failed_is_not_waited_for_and_stays_to_be_looked_at(rehearsal: Rehearsal) -> None:
+    (rehearsal.folder / "build" / "version").unlink()
+    done = rehearsal.run("make job", FAILING="kubectl wait --namespace chiffre --for condition=complete --timeout 0 ")
+    assert done.code
+    calls = [call[1] for call in done.calls if call[0] == "kubectl"]
+    assert calls == ["kustomize", "delete", "apply", "wait", "wait", "logs"]
+    assert not (rehearsal.folder / "build" / "version").exists()
+
+
+def test_a_job_that_does_not_end_is_deleted(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make job", FAILING="kubectl wait --namespace chiffre --for jsonpath=")
+    assert done.code
+    assert "chiffre-train: did not end within 30 minutes" in done.output
+    calls = [call[1] for call in done.calls if call[0] == "kubectl"]
+    assert calls == ["kustomize", "delete", "apply", "wait", "logs", "delete"]
 
 
 def test_a_job_trains_by_the_configuration_that_is_named(rehearsal: Rehearsal) -> None:
     done = rehearsal.run("make job CONFIG=default")
     assert done.code == 0, done.output
-    assert "best.yaml=default.yaml" in (rehearsal.folder / "build" / "job" / "kustomization.yaml").read_text()
-    assert rehearsal.run("make job CONFIG=nothing").code
+    applied = yaml.safe_load_all((rehearsal.folder / "build" / "job.yaml").read_text())
+    (configs,) = [manifest["data"] for manifest in applied if manifest["kind"] == "ConfigMap"]
+    assert configs["best.yaml"] == (rehearsal.folder / "model" / "configs" / "default.yaml").read_text()
+    for words in ("CONFIG=nothing", "OVERLAY=nothing"):
+        done = rehearsal.run(f"make job {words}")
+        assert done.code, words
+        assert not [call for call in done.calls if call[0] == "kubectl"], words
 
 
 def test_images_are_built_by_the_builder_that_is_in_use_and_brought_out_of_it(rehearsal: Rehearsal) -> None:
