@@ -1,4 +1,7 @@
 # Between a commit and a cluster: what the workflows of .github call, and what works by hand as well.
+#
+# What comes from outside, a tag's name or an image, is read by the shell, "$$SERVE", out of the environment. In $(SERVE) make would
+# call the functions that it names, and the shell would run the rest.
 .PHONY: kind carry job registry summary push pull chart tagged page
 
 kind: ## create a kind cluster with the platform, whose gateway is http://127.0.0.1:8080
@@ -65,21 +68,22 @@ pull: ## take SERVE=...@sha256:... and TRAIN=...@sha256:... for the images $(IMG
 chart: ## push the chart to OCI=oci://...; build/pushed says which it is by its digest
 	@mkdir -p build
 	helm package helm/chiffre --destination build
-	helm push build/chiffre-$(VERSION).tgz $(OCI) > build/chart.log 2>&1 || { cat build/chart.log; exit 1; }
-	sed -n 's|^Digest: |chart=$(OCI:oci://%=%)/chiffre@|p' build/chart.log > build/pushed
+	helm push build/chiffre-$(VERSION).tgz "$$OCI" > build/chart.log 2>&1 || { cat build/chart.log; exit 1; }
+	digest=$$(sed -n 's/^Digest: //p' build/chart.log) && printf '%s\n' "chart=$${OCI#oci://}/chiffre@$$digest" > build/pushed
 	@grep -q sha256: build/pushed || { cat build/chart.log; exit 1; }
 
 tagged: ## fail unless NAME is the tag of this version
-	@test '$(NAME)' = 'v$(VERSION)' || { echo "$(NAME): expected v$(VERSION), the version in pyproject.toml" >&2; exit 1; }
+	@test "$$NAME" = 'v$(VERSION)' || { echo "$$NAME: expected v$(VERSION), the version in pyproject.toml" >&2; exit 1; }
 	@echo version=$(VERSION)
 
-# Cloud Run sends SIGTERM and waits 10 s.
+# Cloud Run sends SIGTERM and waits 10 s. Images of GHCR come by the repository of Artifact Registry in docs/deploy-cloud-run.md.
 PAGE_ARGS = --model_dir=/mnt/models,--http_port=8080,--enable_grpc=false,--drain_seconds=0,--grace_seconds=8
 
 page: ## serve SERVE=...@sha256:... on Cloud Run with the bundle in BUCKET; PROJECT, REGION, PAGE_ACCOUNT
-	gcloud run deploy chiffre --image $(SERVE) --project $(PROJECT) --region $(REGION) --service-account $(PAGE_ACCOUNT) \
+	image=$$SERVE; case "$$image" in ghcr.io/*) image=$$REGION-docker.pkg.dev/$$PROJECT/ghcr/$${image#ghcr.io/} ;; esac; \
+	gcloud run deploy chiffre --image "$$image" --project "$$PROJECT" --region "$$REGION" --service-account "$$PAGE_ACCOUNT" \
 		--port 8080 --args=$(PAGE_ARGS) --execution-environment gen2 \
-		--add-volume name=bundle,type=cloud-storage,bucket=$(BUCKET),readonly=true --add-volume-mount volume=bundle,mount-path=/mnt/models \
+		--add-volume "name=bundle,type=cloud-storage,bucket=$$BUCKET,readonly=true" --add-volume-mount volume=bundle,mount-path=/mnt/models \
 		--startup-probe httpGet.path=/v2/models/digits/ready,httpGet.port=8080,periodSeconds=1,failureThreshold=60 \
 		--cpu 1 --memory 512Mi --cpu-boost --concurrency 80 --min-instances 0 --max-instances 3 --timeout 60 \
 		--allow-unauthenticated --quiet

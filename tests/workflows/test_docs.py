@@ -40,7 +40,12 @@ def test_the_commands_follow_each_other(rehearsal: Rehearsal, page: Path) -> Non
     lines = [line for line in script(page).splitlines() if re.match(r"(gcloud|gh|helm|kubectl|locust|make|python) ", line)]
     assert len(done.calls) >= len(lines) > 10
     images = [call[call.index("--image") + 1] for call in done.calls if call[:3] == ["gcloud", "run", "deploy"]]
-    assert images == ([f"ghcr.io/example/chiffre-serve@{DIGEST}"] if page == PAGES[1] else [])
+    registry = "europe-west4-docker.pkg.dev/example-project/ghcr"
+    assert images == ([f"{registry}/example/chiffre-serve@{DIGEST}"] if page == PAGES[1] else [])
+    # What there is to read for `make page`, and no alias moves without the registry's address.
+    created = [call[4] for call in done.calls if call[:4] == ["gcloud", "artifacts", "repositories", "create"]]
+    assert created == (["ghcr"] if page == PAGES[1] else [])
+    assert all("--tracking_uri" in call for call in done.calls if call[:3] == ["python", "-m", "rollout"])
 
 
 @pytest.mark.parametrize("section", ["Watch", "Load tests", "Roll out"])

@@ -163,6 +163,46 @@ def test_images_are_built_by_the_builder_that_is_in_use_and_brought_out_of_it(re
     assert "--load" not in plain
 
 
+# For make; then for a shell, within single quotes, within double ones and within none.
+_HOSTILE = "$(shell touch ran)x'; touch ran; '\"; touch ran; \"`touch ran`"
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("chart", "OCI"),
+        ("job", "CONFIG"),
+        ("job", "OVERLAY"),
+        ("job", "TRAIN"),
+        ("page", "BUCKET"),
+        ("page", "PAGE_ACCOUNT"),
+        ("page", "PROJECT"),
+        ("page", "REGION"),
+        ("page", "SERVE"),
+        ("pull", "SERVE"),
+        ("pull", "TRAIN"),
+        ("tagged", "NAME"),
+    ],
+)
+def test_what_comes_from_outside_runs_nothing(rehearsal: Rehearsal, target: str, name: str) -> None:
+    values = {"OCI": "oci://x", "SERVE": _SERVE, "TRAIN": _TRAIN}
+    rehearsal.run(f"make {target}", **{**values, name: _HOSTILE})
+    assert not (rehearsal.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("target", ["page", "pull"])
+def test_what_comes_from_outside_goes_on_as_it_is(rehearsal: Rehearsal, target: str) -> None:
+    done = rehearsal.run(f"make {target}", SERVE=_HOSTILE, TRAIN=_TRAIN)
+    assert done.code == 0, done.output
+    assert any(_HOSTILE in call for call in done.calls)
+
+
+def test_cloud_run_gets_images_of_ghcr_by_artifact_registry(rehearsal: Rehearsal) -> None:
+    done = rehearsal.run("make page", SERVE=f"ghcr.io/example/chiffre-serve@{DIGEST}", PROJECT="example", REGION="europe-west4")
+    (call,) = [call for call in done.calls if call[0] == "gcloud"]
+    assert call[call.index("--image") + 1] == f"europe-west4-docker.pkg.dev/example/ghcr/example/chiffre-serve@{DIGEST}"
+
+
 def test_no_reason_is_given_for_what_nobody_calls(rehearsal: Rehearsal) -> None:
     text = " ".join(step.script for step in SCRIPTS) + (rehearsal.folder / "delivery.mk").read_text()
     assert {name for name in ELSEWHERE if f"{name} " in text} == set(ELSEWHERE)
