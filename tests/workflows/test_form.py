@@ -97,13 +97,36 @@ def test_one_roll_out_at_a_time_on_the_cluster_which_is_never_cut_short() -> Non
         environment = job.get("environment")
         if isinstance(environment, dict) and environment["name"] == "gke":
             assert job["concurrency"] == {"group": "gke"}, f"{path.name}: {name}"
-            assert load(path)["concurrency"].get("cancel-in-progress", False) is False
+            assert load(path).get("concurrency", {}).get("cancel-in-progress", False) is False
+
+
+def test_no_change_waits_for_the_approval_of_another_to_be_built_and_rehearsed() -> None:
+    content = load(GITHUB / "workflows" / "deploy.yml")
+    assert "concurrency" not in content, "a run keeps its group while a job of it waits"
+    assert [name for name, job in content["jobs"].items() if "concurrency" in job] == ["gke"]
+
+
+def test_what_was_promoted_is_put_back_however_the_job_ends() -> None:
+    job = load(GITHUB / "workflows" / "deploy.yml")["jobs"]["gke"]
+    found = [number for number, step in enumerate(job["steps"]) if "python -m rollout rollback" in step.get("run", "")]
+    canary = next(number for number, step in enumerate(job["steps"]) if step.get("id") == "canary")
+    (back,) = found
+    assert job["steps"][back]["if"] == "(failure() || cancelled()) && steps.canary.outcome == 'success'"
+    # Each step from the canary on has an end of its own, and the sum leaves ten minutes before and ten to put back.
+    assert sum(step["timeout-minutes"] for step in job["steps"][canary:back]) + 20 <= job["timeout-minutes"]
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, id=step.place) for step in STEPS])
 def test_a_script_has_no_expression_in_it(step: Step) -> None:
     """What a stranger may choose, a title or a branch's name, would be part of the script; an environment variable is not."""
     assert not EXPRESSION.search(step.script)
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, id=step.place) for step in STEPS])
+def test_make_gets_values_by_the_environment(step: Step) -> None:
+    """What stands on its command line it expands, and would run `$(shell ...)` in it."""
+    for line in re.findall(r"\bmake .*", step.script):
+        assert not re.search(r"\b[A-Z_]+=\S*\$", line), line
 
 
 def test_nothing_runs_a_strangers_code_with_the_rights_of_this_repository() -> None:
