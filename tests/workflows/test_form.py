@@ -116,6 +116,17 @@ def test_what_was_promoted_is_put_back_however_the_job_ends() -> None:
     assert sum(step["timeout-minutes"] for step in job["steps"][canary:back]) + 20 <= job["timeout-minutes"]
 
 
+def test_what_goes_to_users_was_attested_first() -> None:
+    for name, script in (("deploy", "python -m rollout start"), ("page", "make page")):
+        found = [step for step in STEPS if step.file.stem == name and step.script]
+        scripts = [step.script for step in found]
+        (first,) = [number for number, text in enumerate(scripts) if text.startswith('gh attestation verify "oci://$SERVE"')]
+        assert any(text.startswith(script) for text in scripts[first:])
+        assert not any(text.startswith(script) for text in scripts[:first])
+        assert {"GH_TOKEN", "SERVE"} <= set(found[first].environment)
+        assert load(found[first].file)["jobs"][found[first].job]["permissions"]["attestations"] == "read"
+
+
 @pytest.mark.parametrize("step", [pytest.param(step, id=step.place) for step in STEPS])
 def test_a_script_has_no_expression_in_it(step: Step) -> None:
     """What a stranger may choose, a title or a branch's name, would be part of the script; an environment variable is not."""
