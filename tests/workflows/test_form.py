@@ -27,6 +27,7 @@ WRITES = {
     ("e2e", "kind"): {"id-token"},  # signs the record of its roll-out
     ("test", "e2e"): {"id-token"},
     ("deploy", "e2e"): {"id-token"},
+    ("release", "e2e"): {"id-token"},
     ("deploy", "gke"): {"id-token"},  # Google's identities, without keys
     ("retrain", "canary"): {"id-token"},
     ("page", "page"): {"id-token"},
@@ -125,6 +126,16 @@ def test_what_goes_to_users_was_attested_first() -> None:
         assert not any(text.startswith(script) for text in scripts[:first])
         assert {"GH_TOKEN", "SERVE"} <= set(found[first].environment)
         assert load(found[first].file)["jobs"][found[first].job]["permissions"]["attestations"] == "read"
+
+
+def test_nothing_is_released_that_has_not_been_on_a_cluster() -> None:
+    every = load(GITHUB / "workflows" / "release.yml")["jobs"]
+    rehearsed = every["e2e"]
+    assert rehearsed["uses"] == "./.github/workflows/e2e.yml"
+    for name in ("serve", "train"):
+        assert rehearsed["with"][name] == f"${{{{ needs.images.outputs.{name} }}}}"
+    for name in set(every) - {"version", "images", "e2e"}:
+        assert {"images", "e2e"} <= set(every[name]["needs"]), name
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, id=step.place) for step in STEPS])
