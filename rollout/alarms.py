@@ -15,7 +15,7 @@ _ALPHA = 0.025
 
 @dataclass(frozen=True, kw_only=True)
 class Alarms:
-    """What the rounds said, with a 95 % interval (Clopper and Pearson 1934) of the rate of false alarms."""
+    """What the rounds said, with a 95 % interval of the rate of false alarms: see `failure_rate`."""
 
     verdicts: tuple[Verdict, ...]
 
@@ -46,14 +46,15 @@ def count_alarms(conductor: Conductor, rounds: int) -> Alarms:
     place = _at_rest(conductor)
     story = Story(version=place.version, champion=place.version, baseline=place.revision, stage=Stage.SELF_TEST)
     conductor.wish = replace(conductor.wish, version=place.version)
-    verdicts = []
+    verdicts, output = [], conductor.judgement.directory
     for number in range(1, rounds + 1):
         conductor.shift(place, replace(story, note=str(number)))
         place = _settled(conductor, "a second revision of the champion's model")
+        # What one round has seen, another must see for itself.
+        conductor.judgement.directory = output / f"round-{number}"
         verdict = conductor.judgement.judge(place, replace(story, note=str(number)))
         conductor.say(f"round {number} of {rounds}: {verdict.outcome} ({verdict.reason}): {verdict.sentence}")
         verdicts.append(verdict)
-        conductor.judgement.report = None
     _put_back(conductor)
     return Alarms(verdicts=tuple(verdicts))
 

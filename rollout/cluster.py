@@ -53,7 +53,9 @@ class View:
         rolled_out: The one that had all traffic last, as KServe remembers it.
         shares: Percent of the traffic by revision.
         tags: Revisions by tag.
-        hosts: Host names by tag; the service's own under "".
+        hosts: Host names by tag.
+        scheme: How the service is asked, ``http`` or ``https``.
+        uid: Of the InferenceService: no other has it, in no other cluster.
         trouble: Why the newest revision is not ready; empty where it is, or may yet be.
     """
 
@@ -67,6 +69,8 @@ class View:
     shares: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = "http"
+    uid: str = ""
     trouble: str = ""
 
     def is_of(self, *, uri: str, mark: str) -> bool:
@@ -222,7 +226,9 @@ def read_view(service: Manifest, inference: Manifest, runtime: Manifest, revisio
         rolled_out=predictor.get("latestRolledoutRevision", ""),
         shares=shares,
         tags={tag: target.get("revisionName", "") for tag, target in tagged.items()},
-        hosts={"": urlsplit(status.get("url", "")).netloc, **hosts},
+        hosts=hosts,
+        scheme=urlsplit(status.get("url", "")).scheme or "http",
+        uid=inference["metadata"]["uid"],
         trouble=_trouble(revision, inference),
     )
 

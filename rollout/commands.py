@@ -4,10 +4,11 @@ import argparse
 import json
 import socket
 from collections.abc import Callable
-from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
+from model.idx import DataError
 from rollout import alarms, planning, values
 from rollout.conductor import Conductor
 from rollout.decision import Outcome, Policy
@@ -19,6 +20,7 @@ from rollout.judgement import Judgement
 from rollout.lease import Lease
 from rollout.promotion import Recorder
 from rollout.report import say
+from rollout.slices import golden
 from rollout.story import Story
 from rollout.users import Users
 from rollout.versions import Version
@@ -44,27 +46,27 @@ def plan(options: argparse.Namespace, at: Edges) -> Outcome:
 
 def start(options: argparse.Namespace, at: Edges) -> Outcome:
     """Begin a roll-out, or go on with it."""
-    _reach(options.gateway)
+    _prepare(options)
     place = at.locator.locate()
-    version = _find(at, place.model, options.model_version)
+    _find(at, place.model, options.model_version)
     if options.image:
         values.read_image(options.image)
     wish = _wish(version=options.model_version, image=options.image, steps=options.steps, pause_at=options.pause_at)
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
-        return _conductor(options, at, place, wish, lease.verify, version).run()
+        return _conductor(options, at, place, wish, lease.verify).run()
 
 
 def promote(options: argparse.Namespace, at: Edges) -> Outcome:
     """Give the challenger of a roll-out all the traffic, if a verdict of its own allows it, or with ``force``."""
-    _reach(options.gateway)
+    _prepare(options)
     place = at.locator.locate()
     story = _story(place)
     if story.is_over:
         message = f"no roll-out is on: {story}"
         raise RolloutError(message)
-    version = _find(at, place.model, story.version)
+    _find(at, place.model, story.version)
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
-        conductor = _conductor(options, at, place, Wish(version=story.version, steps=(FULL,)), lease.verify, version)
+        conductor = _conductor(options, at, place, Wish(version=story.version, steps=(FULL,)), lease.verify)
         conductor.force = " ".join(options.force.split())
         return conductor.run()
 
@@ -81,14 +83,12 @@ def rollback(options: argparse.Namespace, at: Edges) -> Outcome:
 
 def self_test(options: argparse.Namespace, at: Edges) -> Outcome:
     """Roll the champion against itself, and count the false alarms."""
-    _reach(options.gateway)
+    _prepare(options)
     place = at.locator.locate()
     with Lease(at.cluster.api, at.release.name, at.release.namespace) as lease:
         found = alarms.count_alarms(_conductor(options, at, place, Wish(version=place.version), lease.verify), options.rounds)
     say(str(found))
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / _ALARMS).write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+    (options.output / _ALARMS).write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
     return Outcome.PROMOTE
 
 
@@ -134,7 +134,6 @@ def _conductor(
     place: Place,
     wish: Wish,
     verify: Callable[[], None],
-    version: Version | None = None,
 ) -> Conductor:
     settings = at.release.values(place.deployed, defaults=True)
     found = policy(options, settings)
@@ -144,7 +143,7 @@ def _conductor(
         policy=found,
         view=at.locator.view,
         settings=settings,
-        directory=Path(options.output),
+        directory=options.output,
         namespace=options.namespace,
         release=options.release,
         gateway=options.gateway,
@@ -154,8 +153,8 @@ def _conductor(
     recorder = Recorder(cluster=at.cluster, release=options.release, key=getattr(options, "key", ""), say=say)
 
     def record(place: Place, story: Story) -> None:
-        if version:
-            recorder.write(judgement.open(place, story), version)
+        # The promotion may be of an earlier roll-out, whose end is made up for.
+        recorder.write(judgement.open(place, story), _find(at, place.model, story.version))
 
     return Conductor(
         locator=at.locator,
@@ -169,15 +168,34 @@ def _conductor(
     )
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    """What can be found missing before anything is done. Raises `RolloutError`."""
+    if options.gateway:
+        _reach(options.gateway)
+    try:
+        golden(options.data_dir)
+    except DataError as error:
+        message = f"data_dir: {error}"
+        raise RolloutError(message) from None
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        # Not by its permissions, which say nothing of who may write everywhere.
+        TemporaryFile(dir=options.output).close()
+    except OSError as error:
+        message = f"output: {options.output} is no directory to write to: {error.strerror}"
+        raise RolloutError(message) from None
+
+
 def _reach(gateway: str) -> None:
     """Raises `RolloutError` where nobody listens there."""
-    if not gateway:
-        return
     parts = urlsplit(gateway)
+    expected = f"gateway: expected the address of the cluster's ingress, http://HOST:PORT, got {gateway!r}"
+    if parts.scheme not in ("http", "https") or parts.path.strip("/"):
+        raise RolloutError(expected)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), _CONNECT_SECONDS):
             pass
     except (OSError, ValueError) as error:
-        message = f"gateway: expected the address of the cluster's ingress, http://HOST:PORT, got {gateway!r}: {error}"
+        message = f"{expected}: {error}"
         raise RolloutError(message) from None

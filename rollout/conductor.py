@@ -85,7 +85,9 @@ class Conductor:
                     sentence = f"paused at {action.story.percent} %; the same command goes on"
                     return self._end(journey.End(outcome=Outcome.INCONCLUSIVE, sentence=sentence))
                 case journey.Shift():
-                    self.shift(place, action.story)
+                    self._go_on(place, action.story)
+                case journey.Record():
+                    self._record(place)
                 case journey.MoveAlias():
                     self._move_alias(place, action.version)
                 case journey.Gather():
@@ -115,6 +117,12 @@ class Conductor:
         if story.stage in (Stage.SHARE, Stage.PAUSED, Stage.PUTTING_BACK):
             self._notice("RolloutStep", str(story))
 
+    def _go_on(self, place: Place, story: Story) -> None:
+        self.shift(place, story)
+        if story.stage is Stage.ROLLED_BACK:
+            # It may have been another process that judged.
+            self._judged = Judged(outcome=Outcome.ROLLBACK, reason=story.note)
+
     def _judge(self, place: Place) -> None:
         story = place.story
         assert story
@@ -127,19 +135,21 @@ class Conductor:
             self.say(f"what would settle it: {verdict.more}")
         self._judged = Judged(outcome=verdict.outcome, reason=verdict.reason, percent=story.percent)
 
-    def _move_alias(self, place: Place, version: str) -> None:
+    def _record(self, place: Place) -> None:
         story = place.story
         assert story
-        self.verify()
-        if story.stage is Stage.PROMOTED and story.note:
+        if story.note:
             # There may be evidence of an earlier share that promotes; it is not why this was promoted.
             self.say(f"no promotion record: {story.note}")
-        elif story.stage is Stage.PROMOTED:
+            self.judgement.forget_record()
+        else:
             self.record(place, story)
+        self._judged = Judged(outcome=Outcome.PROMOTE, reason="promoted")
+
+    def _move_alias(self, place: Place, version: str) -> None:
+        self.verify()
         self.aliases.move_champion(place.model, version)
         self.say(f"version {version} of {place.model} is the champion")
-        if story.stage is Stage.PROMOTED and version == self.wish.version:
-            self._judged = Judged(outcome=Outcome.PROMOTE, reason="promoted")
 
     def _end(self, end: journey.End) -> Outcome:
         self.say(end.sentence)

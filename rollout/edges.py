@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from rollout.cluster import Cluster
+from rollout.errors import RolloutError
 from rollout.interruption import Interruption
 from rollout.location import Locator
 from rollout.release import Release
@@ -20,12 +21,17 @@ class Nobody:
     """In the place of a registry, where none was named."""
 
     def champion(self, name: str) -> str:
-        """Nobody is."""
-        del name
-        return ""
+        """Raises `RolloutError`."""
+        raise _unnamed(name)
 
     def move_champion(self, name: str, number: str) -> None:
-        """Nobody minds."""
+        """Raises `RolloutError`."""
+        del number
+        raise _unnamed(name)
+
+
+def _unnamed(name: str) -> RolloutError:
+    return RolloutError(f"tracking_uri: expected MLflow's address, there or in MLFLOW_TRACKING_URI, to ask for {name}")
 
 
 @dataclass(frozen=True, kw_only=True)

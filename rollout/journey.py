@@ -35,6 +35,7 @@ class Place:
         is_settled: Whether the cluster serves as the values say, with revisions that are ready.
         trouble: Why the newest revision is not ready and will not be.
         alias: The version that the registry calls champion; empty where it calls none so.
+        alias_trouble: Why that is not known.
     """
 
     revision: int
@@ -47,6 +48,7 @@ class Place:
     is_settled: bool
     trouble: str = ""
     alias: str = ""
+    alias_trouble: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,11 @@ class Gather:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Record:
+    """Record the promotion."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoveAlias:
     """Call this version champion."""
 
@@ -127,7 +134,7 @@ class Refuse:
     sentence: str
 
 
-Action = Shift | Pause | Await | Gather | MoveAlias | End | Refuse
+Action = Shift | Pause | Await | Gather | Record | MoveAlias | End | Refuse
 
 
 def next_action(place: Place, wish: Wish, judged: Judged | None = None) -> Action:
@@ -176,32 +183,47 @@ def _after(story: Story, wish: Wish, judged: Judged) -> Story:
 
 def _at_rest(place: Place, wish: Wish, judged: Judged | None) -> Action:
     """No roll-out is on, or its end is not complete."""
-    story = place.story
+    story, is_rolling_back = place.story, judged is not None and judged.outcome is Outcome.ROLLBACK
     if place.percent is not None:
         sentence = (
             f"canary.percent is {place.percent} in revision {place.revision}, and no roll-out set it: end that by hand first"
         )
         return Refuse(sentence=sentence)
+    is_promoted = story is not None and story.stage is Stage.PROMOTED and story.version == place.version
+    if story and judged and is_rolling_back and is_promoted:
+        # Also where what was promoted is not ready any more.
+        return Shift(story=replace(story, stage=Stage.PUTTING_BACK, note=judged.reason))
     if not place.is_settled:
         what = f"all traffic to go to version {place.version}"
         return Refuse(sentence=f"waited for {what}: {place.trouble}") if place.trouble else Await(what=what)
-    if judged and judged.outcome is Outcome.ROLLBACK and story:
-        return _rolling_back(place, story, judged)
-    if story and story.stage is Stage.PROMOTED and story.version == place.version:
-        if place.alias != story.version:
-            return MoveAlias(version=story.version)
-        if judged and story.version == wish.version:
-            return End(outcome=Outcome.PROMOTE, sentence=f"version {story.version} has all traffic, and is the champion")
+    if story and judged and is_rolling_back:
+        return _rolled_back(place, story, judged)
+    is_wished = story is not None and story.version == wish.version and wish.image in ("", place.image)
+    if story and is_promoted and (is_wished or place.alias != story.version):
+        return _promoted(place, story, judged)
     return _set_out(place, wish)
 
 
-def _rolling_back(place: Place, story: Story, judged: Judged) -> Action:
-    """From a promotion, or at the end of the way back."""
-    if story.stage is Stage.PROMOTED and story.version == place.version:
-        return Shift(story=replace(story, stage=Stage.PUTTING_BACK, note=judged.reason))
-    if place.alias == story.version != place.version:
-        return MoveAlias(version=place.version)
-    return End(outcome=Outcome.ROLLBACK, sentence=f"version {place.version} has all traffic: {story.note or judged.reason}")
+def _rolled_back(place: Place, story: Story, judged: Judged) -> Action:
+    """At the end of the way back. Users come first: what the registry says is asked for when they are with the champion."""
+    sentence = f"version {place.version} has all traffic: {story.note or judged.reason}"
+    if story.version != place.version:
+        if place.alias_trouble:
+            return Refuse(sentence=f"{sentence}; who is called champion is not known: {place.alias_trouble}")
+        if place.alias == story.version:
+            return MoveAlias(version=place.version)
+    return End(outcome=Outcome.ROLLBACK, sentence=sentence)
+
+
+def _promoted(place: Place, story: Story, judged: Judged | None) -> Action:
+    """Behind the last share. What judged at one has nothing recorded yet, nor has a process that has just started."""
+    if place.alias_trouble:
+        return Refuse(sentence=place.alias_trouble)
+    if judged is None or judged.percent is not None:
+        return Record()
+    if place.alias != story.version:
+        return MoveAlias(version=story.version)
+    return End(outcome=Outcome.PROMOTE, sentence=f"version {story.version} has all traffic, and is the champion")
 
 
 def _set_out(place: Place, wish: Wish) -> Action:

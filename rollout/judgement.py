@@ -12,7 +12,7 @@ from rollout.errors import RolloutError
 from rollout.evidence import Evidence
 from rollout.journey import FULL, Place
 from rollout.probe import Arms, ProbeError
-from rollout.report import Report, read
+from rollout.report import Report, forget_record, read
 from rollout.story import Story
 
 # Latency is judged at the policy's number of requests and each time it has doubled; so many times more are sent to settle it.
@@ -66,21 +66,26 @@ class Judgement:
     report: Report | None = None
 
     def open(self, place: Place, story: Story) -> Report:
-        """The report of this roll-out, with what an earlier process wrote of it."""
-        if not self.report:
-            head = {
-                "release": self.release,
-                "namespace": self.namespace,
-                "model": place.model,
-                "baseline": story.baseline,
-                "champion": {"version": story.champion},
-                "challenger": {"version": story.version, "image": place.image},
-            }
+        """The report of this roll-out, with what an earlier process wrote of it. Raises `RolloutError`."""
+        head = {
+            "release": self.release,
+            "namespace": self.namespace,
+            "uid": self.view().uid,
+            "model": place.model,
+            "baseline": story.baseline,
+            "champion": {"version": story.champion},
+            "challenger": {"version": story.version, "image": place.image},
+        }
+        if not self.report or self.report.head != head or self.report.directory != self.directory:
             try:
                 self.report = read(self.directory, head, self.policy)
             except ValueError as error:
                 raise RolloutError(str(error)) from None
         return self.report
+
+    def forget_record(self) -> None:
+        """Take away the record of an earlier roll-out, which would seem to be this one's."""
+        forget_record(self.directory)
 
     def judge(self, place: Place, story: Story) -> Verdict:
         """Gather what is missing at this share and decide. Raises `RolloutError` where nobody can be judged."""
@@ -157,6 +162,7 @@ class Judgement:
         assert story
         return Arms(
             gateway=self.gateway,
+            scheme=view.scheme,
             champion_host=view.hosts.get("prev", ""),
             challenger_host=view.hosts.get("latest", ""),
             model_name=str(values.value(self.settings, ("model", "name"))),

@@ -89,6 +89,7 @@ class Locator:
         wanted = {"uri": release_values.uri(model, version), "mark": release_values.mark(found)}
         view, percent = self.view(), release_values.percent(found)
         is_settled = view.serves(**wanted, percent=percent)
+        alias, alias_trouble = self._alias(model) if story is None or story.is_over else ("", "")
         return Place(
             revision=history[-1].revision,
             deployed=entry.revision,
@@ -99,8 +100,16 @@ class Locator:
             percent=percent,
             is_settled=is_settled,
             trouble="" if is_settled else self._trouble(history[-1].revision, view, is_current=view.is_of(**wanted)),
-            alias=self._names.champion(model) if story is None or story.is_over else "",
+            alias=alias,
+            alias_trouble=alias_trouble,
         )
+
+    def _alias(self, model: str) -> tuple[str, str]:
+        """The version that it names, or why that is not known: only who moves it has to know."""
+        try:
+            return self._names.champion(model), ""
+        except RolloutError as error:
+            return "", str(error)
 
     def _last(self, history: list[Entry]) -> tuple[Entry, Story | None]:
         entry = deployed(history)

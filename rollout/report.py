@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rollout.decision import Outcome, Policy, Verdict
+from rollout.decision import Policy, Verdict
 from rollout.evidence import Evidence
+from rollout.signing import signature
 
 EVIDENCE, SUMMARY, RECORD = "evidence.json", "summary.md", "record.json"
 
@@ -48,6 +49,8 @@ class Report:
 
     def add(self, percent: int, look: int, evidence: Evidence, verdict: Verdict) -> None:
         """Note a verdict."""
+        if not self.steps:
+            forget_record(self.directory)
         time = datetime.now(UTC).isoformat(timespec="seconds")
         self.steps.append(Step(percent=percent, look=look, time=time, evidence=evidence, verdict=verdict))
         self.write()
@@ -90,6 +93,13 @@ class Report:
         return "\n".join(lines).rstrip() + "\n\n"
 
 
+def forget_record(directory: Path) -> None:
+    """Remove a record and its signature, where they are."""
+    path = directory / RECORD
+    for stale in (path, signature(path)):
+        stale.unlink(missing_ok=True)
+
+
 def _json(step: Step) -> dict[str, Any]:
     return {
         "percent": step.percent,
@@ -108,9 +118,12 @@ def read(directory: Path, head: Mapping[str, Any], policy: Policy) -> Report:
         return report
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        is_other = any(content.get(key) != part for key, part in head.items())
-        if not is_other and content.get("outcome", Outcome.INCONCLUSIVE) == Outcome.INCONCLUSIVE:
-            report.steps += [_step(item) for item in content["steps"]]
+        if any(content.get(key) != part for key, part in head.items()):
+            return report
+        if Policy.from_json(content["policy"]) != policy:
+            message = f"{path}: judged by another policy until now: expected the same options, or another --output"
+            raise ValueError(message)
+        report.steps += [_step(item) for item in content["steps"]]
     except (KeyError, TypeError, AttributeError) as error:
         message = f"{path}: this is no evidence of a roll-out: {error!r}"
         raise ValueError(message) from error

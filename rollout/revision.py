@@ -44,6 +44,7 @@ class Arms:
         champion_version: What its answers must say in ``x-model-version``.
         challenger_version: What its answers must say.
         protocol: What the service speaks.
+        scheme: How the hosts are asked without a gateway, ``http`` or ``https``.
         wake_seconds: How long they may take to be ready, from zero pods, on a node that may have to fetch the image first.
         request_seconds: How long an answer may take.
     """
@@ -55,12 +56,13 @@ class Arms:
     champion_version: str
     challenger_version: str
     protocol: ProtocolName = "rest"
+    scheme: str = "http"
     wake_seconds: float = 60.0
     request_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the field that is no address."""
-        addresses = {"gateway": self.gateway} if self.gateway else {side: f"http://{self.host(side)}" for side in _SIDES}
+        addresses = {"gateway": self.gateway} if self.gateway else {side: self.address(side) for side in _SIDES}
         for name, address in addresses.items():
             parts = urlsplit(address)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
@@ -70,6 +72,10 @@ class Arms:
     def host(self, side: Side) -> str:
         """By which name a side is asked."""
         return self.champion_host if side == "champion" else self.challenger_host
+
+    def address(self, side: Side) -> str:
+        """Where it is asked without a gateway."""
+        return f"{self.scheme}://{self.host(side)}"
 
     def version(self, side: Side) -> str:
         """Which model must answer."""
@@ -84,7 +90,7 @@ class Revision:
 
     def __init__(self, arms: Arms, side: Side) -> None:
         host = arms.host(side)
-        self._wire: Wire = (Rpc if arms.protocol == "grpc" else Rest)(arms.gateway or f"http://{host}", host)
+        self._wire: Wire = (Rpc if arms.protocol == "grpc" else Rest)(arms.gateway or arms.address(side), host)
         self._arms, self._version = arms, arms.version(side)
         self.side, self.name, self.is_asleep = side, f"the {side} at {host}", False
         self.questions = questions(arms.protocol, arms.model_name)

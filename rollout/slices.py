@@ -1,5 +1,6 @@
 """The labelled images that two models are compared on: golden ones, and the same as other hands and scanners would show them."""
 
+from functools import cache
 from pathlib import Path
 
 from model import mnist
@@ -11,6 +12,7 @@ _ROTATION_DEGREES = 20.0
 _NOISE_DEVIATION = 0.05
 
 
+@cache
 def golden(data_dir: str) -> tuple[Floats, Labels]:
     """The golden images (5000, 28, 28) in [0, 1] and labels (5000,), in random order, the same each time. Raises `DataError`."""
     images, labels = mnist.read(Path(data_dir), "train")

@@ -85,8 +85,11 @@ def test_an_equal_challenger_is_promoted(site: Site, command: Command, tmp_path:
     assert "| golden | PROMOTE |" in (tmp_path / "summary.md").read_text()
     code, said = command("status", "--release", "digits", "--json")
     assert json.loads(said)["rollout"]["stage"] == "promoted"
+    # What is done is done: the same command is a success, and changes nothing.
+    history = site.history()
     code, said = command(*start(tmp_path))
-    assert (code, "already" in said) == (3, True)
+    assert code == 0, said
+    assert (site.history(), json.loads((tmp_path / "evidence.json").read_text())["steps"]) == (history, evidence["steps"])
 
 
 def test_a_worse_challenger_is_rolled_back_and_meets_no_user(
@@ -137,6 +140,23 @@ def test_the_champion_against_itself(site: Site, command: Command, tmp_path: Pat
     assert site.traffic() == {ONE: 100}
     assert "podAnnotations" not in site.helm("get", "values", "digits").replace("podAnnotations: {}", "")
     assert len(json.loads((tmp_path / "alarms.json").read_text())["verdicts"]) == 2
+    # Each round asked for itself.
+    rounds = [json.loads((tmp_path / f"round-{number}" / "evidence.json").read_text())["steps"] for number in (1, 2)]
+    latencies = [[step["evidence"]["challenger"]["latencies_ms"] for step in steps] for steps in rounds]
+    assert latencies[0] != latencies[1]
+
+
+def test_without_a_registry_users_are_put_back_and_the_rest_is_said(
+    site: Site, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*start(tmp_path, 2, "--steps", "100"))[0] == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    code, said = command("rollback", "--release", "digits", "--output", str(tmp_path))
+    assert (code, "who is called champion is not known: tracking_uri: expected MLflow's address" in said) == (3, True), said
+    assert (site.traffic(), champion(site)) == ({ONE: 100}, "2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", site.tracking_uri)
+    assert command("rollback", "--release", "digits", "--output", str(tmp_path))[0] == 0
+    assert champion(site) == "1"
 
 
 def test_a_plan_changes_nothing(site: Site, command: Command) -> None:
@@ -234,6 +254,9 @@ BAD: dict[str, tuple[dict[str, str], list[str], str]] = {
     "steps": ({}, ["--steps", "50,5"], "steps: expected rising percentages that end with 100"),
     "pause": ({}, ["--pause_at", "7"], "pause_at: expected 0 or one of the steps below 100"),
     "policy": ({}, ["--error_rate", "2"], "error_rate: expected a share between 0 and 0.5"),
+    "path": ({}, ["--gateway", "http://127.0.0.1:9/digits"], "gateway: expected the address of the cluster's ingress"),
+    "data": ({}, ["--data_dir", "nowhere"], "data_dir: nowhere/SHA256SUMS: missing"),
+    "output": ({}, ["--output", "pyproject.toml"], "output: pyproject.toml is no directory to write to"),
     "image": ({}, ["--image", "chiffre"], "image: expected REPOSITORY:TAG or REPOSITORY@sha256:..."),
     "option": ({}, ["--modelversion", "2"], "unrecognized arguments"),
     "seconds": ({}, ["--step_seconds", "soon"], "expected a number of seconds"),
@@ -279,8 +302,12 @@ def test_a_cluster_that_does_not_answer_is_said(
 @pytest.mark.usefixtures("site")
 def test_the_record_of_a_promotion_is_verified(command: Command, tmp_path: Path) -> None:
     digest = "a" * 64
-    code, _ = command(*start(tmp_path, 2, "--image", f"dev.local/chiffre-serve@sha256:{digest}"))
-    assert code == 0
+    # Its image is new, and its model is the champion's.
+    words = start(tmp_path, 1, "--image", f"dev.local/chiffre-serve@sha256:{digest}")
+    assert command(*words)[0] == 0
+    # Begun again when all is done, it records the same once more.
+    (tmp_path / "record.json").unlink()
+    assert command(*words)[0] == 0
     code, said = command(
         "verify",
         "--record",

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from rollout import judgement
+from rollout.alarms import count_alarms
 from rollout.decision import Outcome, Policy, Verdict, decide
 from rollout.errors import RolloutError
 from rollout.evidence import Evidence
 from rollout.journey import Wish
 from rollout.release import HelmError
 from rollout.story import Stage, Story
-from tests.rollout.world import ROLL_BACK, Killed, World, process, run_killed, uri
+from tests.rollout.world import POLICY, ROLL_BACK, Killed, World, process, run_killed, uri
 
 WISH = Wish(version="7")
 
@@ -77,10 +78,9 @@ def test_a_bad_challenger_is_rolled_back_before_any_user_meets_it(fault: str, tm
 @pytest.mark.parametrize("percent", ["5", "50", "100"])
 def test_one_that_fails_with_users_is_rolled_back_from_there(percent: str, tmp_path: Path) -> None:
     world = World()
-    # Without the champion's pods nothing is asked, so that the last step cannot fail here.
-    expected = Outcome.PROMOTE if percent == "100" else Outcome.ROLLBACK
-    assert process(world, tmp_path, WISH, fault="errors", at=percent).run() is expected
+    assert process(world, tmp_path, WISH, fault="errors", at=percent).run() is Outcome.ROLLBACK
     assert world.is_clean
+    assert world.alias == "6"
 
 
 def test_one_that_cannot_be_told_from_worse_is_held_and_goes_on_later(tmp_path: Path) -> None:
@@ -117,11 +117,6 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_it_had_not_been(
 
     def start(world: World) -> Outcome:
         directory = tmp_path if keeps_directory else tmp_path / str(next(directories))
-        if world.alias == "7":
-            # All was done but the last Event.
-            with pytest.raises(RolloutError, match="version 7 is what the release serves already"):
-                process(world, directory, WISH).run()
-            return Outcome.PROMOTE
         return process(world, directory, WISH, fault=fault).run()
 
     killed = 0
@@ -134,6 +129,74 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_it_had_not_been(
         for path in tmp_path.glob("*.*"):
             path.unlink()
     assert killed >= 15
+
+
+def killed_at(story: str, directory: Path, **fault: str) -> World:
+    """A world whose process died when its release had come to ``story``."""
+    for number in count():
+        world = World(kill_at=number)
+        with pytest.raises(Killed):
+            process(world, directory / str(number), WISH, **fault).run()
+        if story in world.entries[-1].description:
+            world.kill_at = None
+            return world
+    raise AssertionError(story)
+
+
+def test_killed_while_it_puts_back_it_goes_on_with_that_and_does_not_begin_again(tmp_path: Path) -> None:
+    world = killed_at("putting back", tmp_path, fault="errors", at="5")
+    told = stories(world)
+    # The fault does not show any more.
+    assert process(world, tmp_path / "another", WISH).run() is Outcome.ROLLBACK
+    assert stories(world) == [*told, "roll-out of version 7: rolled back, errors (from version 6 of revision 1)"]
+
+
+def test_killed_before_the_alias_moved_its_evidence_is_not_the_next_ones(tmp_path: Path) -> None:
+    world, recorded = killed_at("promoted", tmp_path), []
+    assert world.alias == "6"
+    following = process(
+        world, tmp_path, replace(WISH, version="8"), fault="accuracy", record=lambda _, story: recorded.append(story.version)
+    )
+    assert following.run() is Outcome.ROLLBACK
+    assert (recorded, world.alias) == (["7"], "7")
+    assert following.judgement.report
+    assert following.judgement.report.head["challenger"]["version"] == "8"
+
+
+def test_what_was_done_already_is_a_success_without_a_change(tmp_path: Path) -> None:
+    world = promoted(tmp_path)
+    before = list(world.entries)
+    assert process(world, tmp_path, WISH).run() is Outcome.PROMOTE
+    assert world.entries == before
+
+
+def test_evidence_by_another_policy_is_not_gone_on_with(tmp_path: Path) -> None:
+    world = World()
+    process(world, tmp_path, replace(WISH, pause_at=25)).run()
+    again = process(world, tmp_path, WISH)
+    again.judgement.policy = replace(POLICY, looks=(5000,))
+    with pytest.raises(RolloutError, match="judged by another policy until now"):
+        again.run()
+
+
+def test_an_older_record_goes_when_a_roll_out_begins_or_is_forced(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_text("{}")
+    process(World(), tmp_path, WISH, fault="accuracy").run()
+    assert not record.exists()
+    record.write_text("{}")
+    forced = process(World(), tmp_path, WISH)
+    forced.force = "there is a fire"
+    assert forced.run() is Outcome.PROMOTE
+    assert not record.exists()
+
+
+def test_the_rounds_of_a_self_test_each_ask_for_themselves(tmp_path: Path) -> None:
+    world = World()
+    conductor = process(world, tmp_path, Wish(version="6"))
+    assert len(count_alarms(conductor, 3).verdicts) == 3
+    assert conductor.judgement.witness.asked.count("begin") == 3  # type: ignore[attr-defined] # the test's own
+    assert world.is_clean
 
 
 def test_killed_twice_it_ends_as_well(tmp_path: Path) -> None:
@@ -169,6 +232,24 @@ def test_a_promotion_can_be_taken_back_and_killed_meanwhile(tmp_path: Path) -> N
         assert world.alias == "6"
 
 
+@pytest.mark.parametrize("lost", ["7", ""])
+def test_users_are_put_back_though_the_registry_is_away_or_what_was_promoted_is_not_ready(lost: str, tmp_path: Path) -> None:
+    world = promoted(tmp_path)
+    if lost:
+        world.failed.add(len(world.revisions))
+        process(world, tmp_path, WISH).run(ROLL_BACK)
+        assert world.is_clean
+        return
+    world.is_registry_away = True
+    with pytest.raises(RolloutError, match="version 6 has all traffic: by hand; who is called champion is not known: MLflow"):
+        process(world, tmp_path, WISH).run(ROLL_BACK)
+    assert world.view("digits").serves(uri=uri("6"), mark="", percent=None)
+    world.is_registry_away = False
+    # It is the same command that makes up for it.
+    assert process(world, tmp_path, WISH).run(ROLL_BACK) is Outcome.ROLLBACK
+    assert world.alias == "6"
+
+
 def test_by_hand_a_roll_out_is_put_back_from_a_pause(tmp_path: Path) -> None:
     world = World()
     process(world, tmp_path, replace(WISH, pause_at=25)).run()
@@ -196,10 +277,12 @@ def test_a_promotion_by_force_asks_nobody_and_says_so(tmp_path: Path) -> None:
 def test_a_new_image_comes_and_goes_with_its_roll_out(tmp_path: Path) -> None:
     digest = "sha256:" + "a" * 64
     for fault, image in (("", f"chiffre-serve@{digest}"), ("accuracy", ":1")):
-        world = World()
-        process(world, tmp_path / fault, replace(WISH, version="6", image=f"chiffre-serve@{digest}"), fault=fault).run()
+        world, recorded = World(), []
+        wish = replace(WISH, version="6", image=f"chiffre-serve@{digest}")
+        process(world, tmp_path / fault, wish, fault=fault, record=lambda _, story: recorded.append(story)).run()  # noqa: B023
         assert world.revisions[-1].image == image
         assert world.is_clean
+        assert len(recorded) == int(not fault)
 
 
 def conflict(change: Callable[[World], None], wish: Wish, directory: Path) -> str:
