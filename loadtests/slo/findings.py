@@ -36,6 +36,7 @@ class Run:
         open_check: The check at a constant rate, where there was one.
         first_answer_seconds: How long the first answer took, before the run.
         stopped: Why the run ended before its end.
+        exceptions: What users raised, and how often.
         is_saturated: Whether Locust had too little processor time to measure well.
     """
 
@@ -48,6 +49,7 @@ class Run:
     open_check: OpenCheck | None = None
     first_answer_seconds: float | None = None
     stopped: str = ""
+    exceptions: Mapping[str, int] = field(default_factory=dict)
     is_saturated: bool = False
 
 
@@ -68,6 +70,7 @@ def measure(run: Run, objectives: Objectives) -> Measured:
         open_loop=together(run.open_check.tally.by_kind()) if run.open_check else None,
         first_answer_seconds=first,
         stopped=run.stopped,
+        exceptions=run.exceptions,
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -140,6 +141,12 @@ class Gate:
         )
         return loop.run()
 
+    def _exceptions(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for row in self._runner.exceptions.values():
+            found[row["msg"]] += row["count"]
+        return found
+
     def conclude(self, spans: tuple[Span, ...], checked: OpenCheck | None, *, failure: str = "") -> None:
         """Write the reports, say what they say, and set the exit code."""
         settings = self._course.settings
@@ -153,6 +160,7 @@ class Gate:
             open_check=checked,
             first_answer_seconds=self._first_answer,
             stopped=self._stopped or failure,
+            exceptions=self._exceptions(),
             is_saturated=bool(self._runner.cpu_warning_emitted or self._runner.worker_cpu_warning_emitted),
         )
         rows = judge(measure(run, self._objectives), self._objectives)

@@ -23,6 +23,8 @@ OPEN_LOOP = "open loop"
 # The 99th percentile of fewer is the slowest one.
 LEAST_ANSWERS = 100
 _HELM_SECONDS = 30
+# Of what an exception says.
+_MOST_CHARACTERS = 200
 
 
 class ObjectivesError(ValueError):
@@ -94,6 +96,7 @@ class Measured:
         open_loop: Of the check at a constant rate; its latencies begin when a request was due.
         first_answer_seconds: How long the service took to give its first right answer.
         stopped: Why the run ended before its end.
+        exceptions: What users raised, and how often: requests that nothing else tells of.
     """
 
     kinds: Mapping[str, Count]
@@ -101,6 +104,7 @@ class Measured:
     open_loop: Count | None = None
     first_answer_seconds: float | None = None
     stopped: str = ""
+    exceptions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,9 @@ def _rows(measured: Measured, objectives: Objectives) -> Iterator[Row]:
     yield Row(who="run", objective="answers", measured=total.requests - total.failed, allowed=LEAST_ANSWERS, least=True)
     if measured.stopped:
         yield Row(who="run", objective="ended early", measured=1, allowed=0, note=measured.stopped)
+    if found := measured.exceptions:
+        note = " ".join(next(iter(found)).split())[:_MOST_CHARACTERS]
+        yield Row(who="run", objective="exceptions", measured=sum(found.values()), allowed=0, note=note)
     if measured.first_answer_seconds is not None:
         seconds = measured.first_answer_seconds
         yield Row(who="run", objective="first answer", measured=seconds, allowed=objectives.cold_start_seconds, unit="s")

@@ -109,6 +109,8 @@ def add_flags(parser: Any) -> None:
         parser.add_argument(flag, env_var=variable, include_in_web_ui=False, **options)
 
 
+
+
 def check_host(host: str, *, allow_remote: bool) -> None:
     """Raise `SettingsError` for an address that is no URL, or that belongs to somebody else's machine."""
     parts = urlsplit(host if "://" in host else f"http://{host}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -52,6 +53,9 @@ FAULTS = {
     "inconsistent": ("expected the most probable labels",),
     "short": ("expected a V1 answer",),
     "empty": ("expected 1 labels and 1 rows of 10 probabilities",),
+    "ragged": ("expected 1 labels and 1 rows of 10 probabilities: ",),
+    "huge": ("expected a V1 answer",),
+    "deep": ("expected a V1 answer",),
 }
 
 
@@ -239,6 +243,27 @@ def test_only_the_open_loop_sees_what_stalls(faulty: str, tmp_path: Path) -> Non
     assert "V1 JSON: p95" not in missed
 
 
+RAISING = ("--locustfile", "tests/loadtests/raising.py")
+
+
+def test_what_users_raise_is_told_once_for_all(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--most-requests", "200", "--pause-seconds", "0", "--host", server.url, "Stumbling")
+    found = load(tmp_path, values, *QUICK, *flags, *RAISING)
+    assert found.code == 1, found.output
+    (sentence,) = found.missed().splitlines()
+    assert re.fullmatch(r"run: exceptions: [\d,]+, at most 0 \(over its own feet\)", sentence)
+    assert not sentence.startswith("run: exceptions: 1,")
+
+
+def test_all_that_was_due_is_counted_though_users_raise(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--open-rate", "20", "--open-seconds", "2", "--host", server.url, "Breathless")
+    found = load(tmp_path, values, *QUICK, *flags, *RAISING)
+    assert found.code == 1, found.output
+    assert (found.report["open_loop"]["requests"], found.report["open_loop"]["failed"]) == (40, 20)
+    assert found.missed() == "open loop: failed requests: 50.00%, at most 0.10%"
+    assert found.report["failures"]["all: LookupError('out of breath')"] == 20
+
+
 def test_a_ramp_stops_behind_its_knee(server: Server, values: Path, tmp_path: Path) -> None:
     flags = ("--headless", "--only-summary", "--shape", "knee", "--users", "8", "--step-seconds", "3", "--open-seconds", "2")
     found = load(tmp_path, values, *flags, "--host", server.url, "V1User", "V2User")
@@ -296,6 +321,8 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         locust.wait_for("example.com: is neither loopback nor in a cluster")
         locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait() == 0, locust.output
+
+
 
 
 def locust_is_up(client: httpx.Client) -> None:

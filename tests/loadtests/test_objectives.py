@@ -21,8 +21,8 @@ def count(*, requests: int = 1000, failed: int = 0, wrong: int = 0, right: int =
     return Count(requests=requests, failed=failed, wrong=wrong, images=answered, right=right, ticks=Counter({ticks: answered}))
 
 
-def missed(measured: Measured) -> list[str]:
-    return [f"{row.who} {row.objective}" for row in judge(measured, OBJECTIVES) if not row.held]
+def missed(measured: Measured, objectives: Objectives = OBJECTIVES) -> list[str]:
+    return [f"{row.who} {row.objective}" for row in judge(measured, objectives) if not row.held]
 
 
 def test_the_charts_values_have_them_all() -> None:
@@ -30,6 +30,8 @@ def test_the_charts_values_have_them_all() -> None:
     found = Objectives.of_values(values)
     assert (found.error_rate, found.p95_ms) == (values["slo"]["errorRate"], values["slo"]["latencyMilliseconds"]["p95"])
     assert found.least_accuracy == values["test"]["leastAccuracy"]
+
+
 
 
 @pytest.mark.parametrize("value", [None, "50", True, -1, math.nan])
@@ -86,6 +88,13 @@ def test_what_was_not_measured_is_missed() -> None:
         "run ended early",
         "run first answer",
     ]
+
+
+def test_what_users_raise_is_missed() -> None:
+    raised = Measured(kinds={"V1": count()}, exceptions={"over its\nown feet": 3, "x" * 1000: 1})
+    assert missed(raised) == ["run exceptions"]
+    (row,) = [row for row in judge(raised, OBJECTIVES) if not row.held]
+    assert row.sentence == "run: exceptions: 4, at most 0 (over its own feet)"
 
 
 def test_a_ramps_answers_beyond_the_knee_have_to_be_right_and_no_more() -> None:
