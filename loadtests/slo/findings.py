@@ -1,7 +1,7 @@
 """What a run has shown, as the objectives ask for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from loadtests.slo.objectives import Measured, Objectives
 from loadtests.slo.settings import Shape
@@ -61,9 +61,10 @@ def measure(run: Run, objectives: Objectives) -> Measured:
         knee, _ = find_knee(run.spans, run.tally, objectives)
         judged = total(span.counts(run.tally) for span in (run.spans[: run.spans.index(knee) + 1] if knee else run.spans[:1]))
     if run.shape == "zero" and len(run.spans) == 2:
-        # Users' first requests find no pods; those that they send later, warm ones.
+        # Users' first requests find no pods; those that they send later, warm ones. None may fail.
         cold, warm = (span.all_counts(run.tally) for span in run.spans)
-        judged, first = warm, together(cold).quantile_ms(1) / 1000
+        judged = {kind: replace(count, ticks=warm.get(kind, Count()).ticks) for kind, count in everything.items()}
+        first = together(cold).quantile_ms(1) / 1000
     return Measured(
         kinds=_of(run.kinds, judged),
         everything=_of(run.kinds, everything),

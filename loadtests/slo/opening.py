@@ -140,6 +140,6 @@ def _make_shape(environment: Environment, course: Course, objectives: Objectives
         known = spans[:-1] if isinstance(environment.runner, MasterRunner) else spans
         return settings.shape == "knee" and find_knee(known, tally, objectives)[1]
 
-    shape = Stages(stages, is_over=is_over, idle_seconds=settings.idle_seconds)
+    shape = Stages(stages, is_over=is_over, idle_seconds=settings.idle_seconds if settings.shape == "zero" else 0)
     shape.runner, environment.shape_class = environment.runner, shape
     return shape

@@ -28,7 +28,9 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--data-dir", {"default": "data/mnist", "help": "Folder with the MNIST files."}),
     ("--output", {"default": "build/load", "help": "Folder of the reports."}),
     ("--step-seconds", {"type": int, "default": 10, "help": "How long a step of a shape lasts."}),
-    ("--idle-seconds", {"type": int, "default": 0, "help": "How long the shape zero waits first, for pods to go."}),
+    # Knative's window of a minute, its grace period of half of one, and a pod's end.
+    ("--idle-seconds", {"type": int, "default": 120, "help": "How long the shape zero waits first, for pods to go; 0 where there "
+     "are none."}),
     ("--pause-seconds", {"type": float, "default": None, "help": "A user's pause between an answer and the next request; 0 for "
      "the knee and 0.1 otherwise by default."}),
     ("--timeout-seconds", {"type": float, "default": 10.0, "help": "After which a request has failed; the shape zero waits four "

@@ -267,6 +267,8 @@ def test_all_that_was_due_is_counted_though_users_raise(server: Server, values: 
 def test_a_ramp_stops_behind_its_knee(server: Server, values: Path, tmp_path: Path) -> None:
     flags = ("--headless", "--only-summary", "--shape", "knee", "--users", "8", "--step-seconds", "3", "--open-seconds", "2")
     found = load(tmp_path, values, *flags, "--host", server.url, "V1User", "V2User")
+    # Only the shape zero has pods to wait for.
+    assert "idle for" not in found.output
     report = found.report
     assert [stage["users"] for stage in report["stages"]] == [2, 4, 8][: len(report["stages"])]
     assert report["knee"]["rate"] == max(stage["rate"] for stage in report["stages"])
@@ -323,6 +325,10 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         assert locust.wait() == 0, locust.output
 
 
+def test_from_zero_pods_have_time_to_go(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--headless", "--shape", "zero", "--output", str(tmp_path), "--values", str(values), "--host", server.url)
+    with Process(*LOCUST, *flags, "V1User") as locust:
+        locust.wait_for("idle for 120 s")
 
 
 def locust_is_up(client: httpx.Client) -> None:

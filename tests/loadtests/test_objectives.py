@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from loadtests.slo.findings import Run, measure
 from loadtests.slo.objectives import LEAST_ANSWERS, Measured, Objectives, ObjectivesError, judge, read_values
 from loadtests.slo.settings import SettingsError, check_host
-from loadtests.slo.tally import Count
+from loadtests.slo.stages import Span, Stage
+from loadtests.slo.tally import Count, Tally
 from tests.processes import ROOT
 
 OBJECTIVES = Objectives(error_rate=0.001, p95_ms=50, p99_ms=200, cold_start_seconds=5, least_accuracy=0.95)
@@ -95,6 +97,31 @@ def test_what_users_raise_is_missed() -> None:
     assert missed(raised) == ["run exceptions"]
     (row,) = [row for row in judge(raised, OBJECTIVES) if not row.held]
     assert row.sentence == "run: exceptions: 4, at most 0 (over its own feet)"
+
+
+def from_zero(*, failed: int) -> Run:
+    """Ten cold requests of four seconds, of which some fail, and 990 warm ones."""
+    tally = Tally()
+    for number in range(1000):
+        fails, is_cold = number < failed, number < 10
+        latency_ms = None if fails else 4000.0 if is_cold else 5.0
+        seen = Count(requests=1, failed=int(fails), images=int(not fails), right=int(not fails))
+        tally.add(kind="V1", sent=1000.5 if is_cold else 1010.5 + number / 100, latency_ms=latency_ms, count=seen)
+    spans = tuple(
+        Span(stage=Stage(name=name, users=10, seconds=10), begin=begin, end=begin + 10)
+        for name, begin in (("cold", 1000.5), ("warm", 1010.5))
+    )
+    return Run(target="", model_name="", shape="zero", kinds=("V1",), tally=tally, spans=spans)
+
+
+def test_from_zero_latency_is_of_warm_pods_and_failures_are_of_all() -> None:
+    measured = measure(from_zero(failed=0), OBJECTIVES)
+    assert missed(measured) == []
+    assert measured.kinds["V1"].requests == 1000
+    assert measured.kinds["V1"].ticks.keys() == {50}
+    assert measured.first_answer_seconds == pytest.approx(4, abs=0.001)
+    assert missed(measure(from_zero(failed=2), OBJECTIVES)) == ["V1 failed requests"]
+    assert missed(measure(from_zero(failed=10), OBJECTIVES)) == ["run first answer", "V1 failed requests"]
 
 
 def test_a_ramps_answers_beyond_the_knee_have_to_be_right_and_no_more() -> None:
