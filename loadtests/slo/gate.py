@@ -129,7 +129,7 @@ class Gate:
     def _check_open_loop(self, spans: tuple[Span, ...]) -> OpenCheck | None:
         settings = self._course.settings
         rate = settings.open_rate or _OPEN_SHARE * max((span.rate(self._tally) for span in spans), default=0.0)
-        if not settings.open_seconds or not rate:
+        if not settings.open_seconds:
             return None
         logger.info("open loop: %.0f requests/s for %d s", rate, settings.open_seconds)
         loop = OpenLoop(

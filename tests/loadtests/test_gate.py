@@ -264,6 +264,16 @@ def test_all_that_was_due_is_counted_though_users_raise(server: Server, values: 
     assert found.report["failures"]["all: LookupError('out of breath')"] == 20
 
 
+def test_an_open_loop_that_could_not_be_made_is_missed(server: Server, values: Path, tmp_path: Path) -> None:
+    """A run that ends in its first second has no rate, of which the loop's would be half."""
+    flags = ("--users", "1", "--most-requests", "1", "--open-seconds", "2", "--host", server.url, "V1User")
+    found = load(tmp_path, values, *QUICK, *flags)
+    assert found.code == 1, found.output
+    assert "open loop: p95: not measured" in found.missed()
+    assert (found.report["open_loop"]["rate"], found.report["open_loop"]["requests"]) == (0, 0)
+    assert "open loop: not made" in (tmp_path / "summary.md").read_text()
+
+
 def test_a_ramp_stops_behind_its_knee(server: Server, values: Path, tmp_path: Path) -> None:
     flags = ("--headless", "--only-summary", "--shape", "knee", "--users", "8", "--step-seconds", "3", "--open-seconds", "2")
     found = load(tmp_path, values, *flags, "--host", server.url, "V1User", "V2User")
@@ -323,6 +333,8 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         locust.wait_for("example.com: is neither loopback nor in a cluster")
         locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait() == 0, locust.output
+
+
 
 
 def test_from_zero_pods_have_time_to_go(server: Server, values: Path, tmp_path: Path) -> None:

@@ -99,6 +99,12 @@ def test_what_users_raise_is_missed() -> None:
     assert row.sentence == "run: exceptions: 4, at most 0 (over its own feet)"
 
 
+def test_an_open_loop_that_could_not_be_made_is_missed() -> None:
+    assert missed(Measured(kinds={"V1": count()}, open_loop=Count())) == [
+        f"open loop {name}" for name in ("failed requests", "accuracy, upper end", "p95", "p99")
+    ]
+
+
 def from_zero(*, failed: int) -> Run:
     """Ten cold requests of four seconds, of which some fail, and 990 warm ones."""
     tally = Tally()
