@@ -94,9 +94,7 @@ class Settings:
         if settings.open_rate * settings.open_seconds > settings.most_requests:
             message = f"--open-rate: for {settings.open_seconds} s, these are more requests than --most-requests"
             raise SettingsError(message)
-        if (options.num_users or 0) > MOST_USERS:
-            message = f"--users: expected at most {MOST_USERS}, got {options.num_users}"
-            raise SettingsError(message)
+        check_users(options.num_users)
         if options.run_time and settings.shape != "steady":
             message = f"--run-time: the shape {settings.shape} has a length of its own, see --step-seconds"
             raise SettingsError(message)
@@ -111,6 +109,11 @@ def add_flags(parser: Any) -> None:
         parser.add_argument(flag, env_var=variable, include_in_web_ui=False, **options)
 
 
+def check_users(users: int | None) -> None:
+    """Raise `SettingsError` where there are too many."""
+    if (users or 0) > MOST_USERS:
+        message = f"--users: expected at most {MOST_USERS}, got {users}"
+        raise SettingsError(message)
 
 
 def check_host(host: str, *, allow_remote: bool) -> None:

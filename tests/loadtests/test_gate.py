@@ -328,13 +328,29 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         assert client.post("/swarm", data=form).json()["success"]
         wait_for(tmp_path / "report.json")
         assert json.loads((tmp_path / "report.json").read_text())["held"] is True
-        # A host that nobody may be asked to load from a page.
+        # More users, and a host, than anybody may ask for from a page.
+        assert client.post("/swarm", data={**form, "user_count": "100000"}).json()["success"]
+        locust.wait_for("--users: expected at most 1000, got 100000")
         assert client.post("/swarm", data={**form, "host": "http://example.com"}).json()["success"]
         locust.wait_for("example.com: is neither loopback nor in a cluster")
         locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait() == 0, locust.output
 
 
+def test_a_run_that_the_page_makes_too_large_ends(server: Server, values: Path, tmp_path: Path) -> None:
+    port = free_port()
+    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values), "--host", server.url)
+    with Process(*LOCUST, *flags) as locust, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        locust.wait_for("Starting web interface")
+        locust_is_up(client)
+        form = {"user_count": "2", "spawn_rate": "2", "host": server.url}
+        assert client.post("/swarm", data=form).json()["success"]
+        locust.wait_for("All users spawned")
+        assert client.post("/swarm", data={**form, "user_count": "5000"}).json()["success"]
+        wait_for(tmp_path / "report.json")
+        locust.popen.send_signal(signal.SIGTERM)
+        assert locust.wait() == 1, locust.output
+    assert "run: ended early: 1, at most 0 (--users: expected at most 1000, got 5000)" in Outcome(1, "", tmp_path).missed()
 
 
 def test_from_zero_pods_have_time_to_go(server: Server, values: Path, tmp_path: Path) -> None:
