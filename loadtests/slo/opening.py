@@ -32,7 +32,7 @@ def set_up(environment: Environment, **_: Any) -> None:
     try:
         settings = Settings.read(options)
         values = release_values(settings.release, settings.namespace) if settings.release else read_values(settings.values)
-        objectives = Objectives.of_values(values)
+        objectives = Objectives.of_values(values, network_ms=settings.network_ms)
         _choose_users(environment, settings)
         course = _make_course(environment, settings, objectives)
     except (SettingsError, ObjectivesError, DataError) as error:

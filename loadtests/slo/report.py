@@ -150,6 +150,8 @@ def _notes(run: Run, rows: tuple[Row, ...], objectives: Objectives) -> list[str]
         lines.append(
             f"open loop: {made if check.rate else 'not made, since no stage had a rate to take half of; see `--open-rate`'}"
         )
+    if objectives.network_ms:
+        lines.append(f"network: {objectives.network_ms:g} ms of what p95 and p99 may be are for it")
     if run.is_saturated:
         lines.append("Locust had too little processor time: latencies are partly its own; `--processes` gives it more")
     return [*lines, CLOSED_LOOP]

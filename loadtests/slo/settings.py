@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -35,6 +36,8 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
      "the knee and 0.1 otherwise by default."}),
     ("--timeout-seconds", {"type": float, "default": 10.0, "help": "After which a request has failed; the shape zero waits four "
      "times the objective for a cold start."}),
+    ("--network-ms", {"type": float, "default": 0.0, "help": "What the network between here and the service adds; p95 and p99 "
+     "may be as much more."}),
     ("--open-seconds", {"type": int, "default": 10, "help": "How long the open-loop check lasts, after the run; 0 for none."}),
     ("--open-rate", {"type": float, "default": 0.0, "help": "Its requests per second; half of the best rate before by default."}),
     ("--most-requests", {"type": int, "default": 1_000_000, "help": "After which a run ends before its time."}),
@@ -64,6 +67,7 @@ class Settings:
     idle_seconds: int
     pause_seconds: float | None
     timeout_seconds: float
+    network_ms: float
     open_seconds: int
     open_rate: float
     most_requests: int
@@ -80,13 +84,14 @@ class Settings:
             "step_seconds": 1,
             "idle_seconds": 0,
             "timeout_seconds": 0.1,
+            "network_ms": 0,
             "open_seconds": 0,
             "open_rate": 0,
             "most_requests": 1,
         }
         for name, bound in least.items():
-            if not getattr(settings, name) >= bound:
-                message = f"--{name.replace('_', '-')}: expected at least {bound}, got {getattr(settings, name)}"
+            if not bound <= getattr(settings, name) < math.inf:
+                message = f"--{name.replace('_', '-')}: expected a number of at least {bound}, got {getattr(settings, name)}"
                 raise SettingsError(message)
         if (settings.pause_seconds or 0) < 0:
             message = f"--pause-seconds: expected at least 0, got {settings.pause_seconds}"

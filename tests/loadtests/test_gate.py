@@ -274,6 +274,22 @@ def test_an_open_loop_that_could_not_be_made_is_missed(server: Server, values: P
     assert "open loop: not made" in (tmp_path / "summary.md").read_text()
 
 
+def test_the_networks_part_is_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server answers in no time."""
+    strict = tmp_path / "values.yaml"
+    strict.write_text(yaml.safe_dump({**VALUES, "slo": {**VALUES["slo"], "latencyMilliseconds": {"p95": 0, "p99": 0}}}))
+    flags = (*QUICK, "--host", server.url, "V1User")
+    near = load(tmp_path / "near", strict, *flags)
+    assert near.code == 1, near.output
+    assert "V1 JSON: p95" in near.missed()
+    monkeypatch.setenv("LOAD_NETWORK_MS", "5000")
+    far = load(tmp_path / "far", strict, *flags)
+    assert far.code == 0, far.output
+    (row,) = [row for row in far.report["objectives"] if row["objective"] == "p99"]
+    assert (row["allowed"], row["note"]) == (5000, "0 ms and 5000 ms for the network")
+    assert "network: 5000 ms of what p95 and p99 may be" in (tmp_path / "far" / "summary.md").read_text()
+
+
 def test_a_ramp_stops_behind_its_knee(server: Server, values: Path, tmp_path: Path) -> None:
     flags = ("--headless", "--only-summary", "--shape", "knee", "--users", "8", "--step-seconds", "3", "--open-seconds", "2")
     found = load(tmp_path, values, *flags, "--host", server.url, "V1User", "V2User")
@@ -387,7 +403,10 @@ def wait_for(path: Path) -> None:
         (("GrpcUser",), "--grpc-host: expected the address"),
         (("--users", "5000"), "--users: expected at most 1000, got 5000"),
         (("--shape", "knee"), "--run-time: the shape knee has a length of its own"),
-        (("--open-rate", "-1"), "--open-rate: expected at least 0, got -1"),
+        (("--open-rate", "-1"), "--open-rate: expected a number of at least 0, got -1"),
+        (("--network-ms", "-1"), "--network-ms: expected a number of at least 0, got -1"),
+        (("--network-ms", "nan"), "--network-ms: expected a number of at least 0, got nan"),
+        (("--network-ms", "inf"), "--network-ms: expected a number of at least 0, got inf"),
         (("--open-rate", "1e9", "--open-seconds", "1"), "--open-rate: for 1 s, these are more requests"),
         (("--data-dir", "nowhere"), "nowhere/SHA256SUMS: missing"),
         (("--release", "no-such-release"), "release no-such-release in chiffre: "),

@@ -34,6 +34,21 @@ def test_the_charts_values_have_them_all() -> None:
     assert found.least_accuracy == values["test"]["leastAccuracy"]
 
 
+def test_what_the_network_adds_is_allowed() -> None:
+    values = {
+        "slo": {"errorRate": 0.001, "latencyMilliseconds": {"p95": 50, "p99": 200}, "coldStartSeconds": 5},
+        "test": {"leastAccuracy": 0.95},
+    }
+    far = Objectives.of_values(values, network_ms=150)
+    assert (far.p95_ms, far.p99_ms, far.cold_start_seconds) == (200, 350, 5)
+    late = Measured(kinds={"V1": count(ticks=1990)}, open_loop=count(ticks=1990), first_answer_seconds=5.1)
+    assert missed(late) == ["run first answer", "V1 p95", "open loop p95"]
+    assert missed(late, far) == ["run first answer"]
+    later = judge(Measured(kinds={"V1": count(ticks=2100)}), far)
+    assert [row.sentence for row in later if not row.held] == [
+        "V1: p95: 210.1 ms, at most 200.0 ms (50 ms and 150 ms for the network)"
+    ]
+    assert not any(row.note for row in judge(late, Objectives.of_values(values)) if row.unit == "ms")
 
 
 @pytest.mark.parametrize("value", [None, "50", True, -1, math.nan])
