@@ -32,7 +32,7 @@ def v1_answer(content: bytes) -> tuple[Any, Any]:
     try:
         predictions = json.loads(content)["predictions"]
         return [row["label"] for row in predictions], np.array([row["probabilities"] for row in predictions], np.float32)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         message = f"expected a V1 answer, got {content[:100]!r}"
         raise AnswerError(message) from error
 
@@ -59,7 +59,7 @@ def v2_answer(content: bytes, header_length: int) -> tuple[Any, Any]:
             tensor = np.frombuffer(content[offset:end], types[output["datatype"]])
             tensors[output["name"]], offset = tensor.reshape(output["shape"]), end
         return tensors["labels"].tolist(), tensors["probabilities"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         message = f"expected a binary V2 answer with labels and probabilities, got {content[:100]!r}"
         raise AnswerError(message) from error
 

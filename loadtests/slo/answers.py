@@ -28,12 +28,14 @@ class Answers:
     def check(self, question: Question, version: str, labels: Any, probabilities: Any) -> int:
         """How many labels are right. Raises `AnswerError` for an answer that no model gives."""
         self._check_version(version)
-        rows = np.asarray(probabilities, np.float32)
         count = len(question.indices)
-        if rows.shape != (count, len(LABELS)) or np.shape(labels) != (count,):
-            message = (
-                f"expected {count} labels and {count} rows of 10 probabilities, got shapes {np.shape(labels)} and {rows.shape}"
-            )
+        try:
+            rows, shape = np.asarray(probabilities, np.float32), np.shape(labels)
+        except (OverflowError, TypeError, ValueError) as error:
+            message = f"expected {count} labels and {count} rows of 10 probabilities: {error}"
+            raise AnswerError(message) from error
+        if rows.shape != (count, len(LABELS)) or shape != (count,):
+            message = f"expected {count} labels and {count} rows of 10 probabilities, got shapes {shape} and {rows.shape}"
             raise AnswerError(message)
         # Not a number is in no interval.
         if not ((rows >= 0) & (rows <= 1 + _SUM_TOLERANCE)).all() or (abs(rows.sum(axis=1) - 1) > _SUM_TOLERANCE).any():

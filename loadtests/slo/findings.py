@@ -1,7 +1,7 @@
 """What a run has shown, as the objectives ask for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from loadtests.slo.objectives import Measured, Objectives
 from loadtests.slo.settings import Shape
@@ -36,6 +36,7 @@ class Run:
         open_check: The check at a constant rate, where there was one.
         first_answer_seconds: How long the first answer took, before the run.
         stopped: Why the run ended before its end.
+        exceptions: What users raised, and how often.
         is_saturated: Whether Locust had too little processor time to measure well.
     """
 
@@ -48,6 +49,7 @@ class Run:
     open_check: OpenCheck | None = None
     first_answer_seconds: float | None = None
     stopped: str = ""
+    exceptions: Mapping[str, int] = field(default_factory=dict)
     is_saturated: bool = False
 
 
@@ -59,15 +61,17 @@ def measure(run: Run, objectives: Objectives) -> Measured:
         knee, _ = find_knee(run.spans, run.tally, objectives)
         judged = total(span.counts(run.tally) for span in (run.spans[: run.spans.index(knee) + 1] if knee else run.spans[:1]))
     if run.shape == "zero" and len(run.spans) == 2:
-        # Users' first requests find no pods; those that they send later, warm ones.
+        # Users' first requests find no pods; those that they send later, warm ones. None may fail.
         cold, warm = (span.all_counts(run.tally) for span in run.spans)
-        judged, first = warm, together(cold).quantile_ms(1) / 1000
+        judged = {kind: replace(count, ticks=warm.get(kind, Count()).ticks) for kind, count in everything.items()}
+        first = together(cold).quantile_ms(1) / 1000
     return Measured(
         kinds=_of(run.kinds, judged),
         everything=_of(run.kinds, everything),
         open_loop=together(run.open_check.tally.by_kind()) if run.open_check else None,
         first_answer_seconds=first,
         stopped=run.stopped,
+        exceptions=run.exceptions,
     )
 
 

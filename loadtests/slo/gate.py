@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -14,7 +15,7 @@ from loadtests.slo.findings import OpenCheck, Run, measure
 from loadtests.slo.objectives import Objectives, judge
 from loadtests.slo.openloop import OpenLoop
 from loadtests.slo.report import write
-from loadtests.slo.settings import SettingsError, check_host
+from loadtests.slo.settings import SettingsError, check_host, check_users
 from loadtests.slo.shapes import Stages
 from loadtests.slo.stages import Span, Stage
 from loadtests.slo.tally import Tally
@@ -66,21 +67,31 @@ class Gate:
         return ""
 
     def begin(self, **_: Any) -> None:
-        """At the start of a run. Raises `StopTest` where the web page names a host that may not be asked."""
+        """At the start of a run. Raises `StopTest` where the web page names a host that may not be asked, or too many users."""
         try:
-            check_host(self._environment.host or "", allow_remote=self._course.settings.allow_remote)
+            self._check_form(self._options.num_users)
         except SettingsError as error:
             raise StopTest(str(error)) from error
         self._tally.clear()
         self._is_running, self._stopped, self._started = True, "", time.time()
         gevent.spawn(self._watch)
 
+    def _check_form(self, users: int) -> None:
+        check_users(users)
+        check_host(self._environment.host or "", allow_remote=self._course.settings.allow_remote)
+
     def _watch(self) -> None:
-        """End a run that has sent enough, or needs no more requests to be judged."""
-        while self._is_running and not (self._tally.wrong or self._has_sent_enough()):
+        """End a run that has sent enough, needs no more requests to be judged, or was changed to what may not be."""
+        refusal = ""
+        while self._is_running and not (refusal or self._tally.wrong or self._has_sent_enough()):
             time.sleep(_WATCH_SECONDS)
+            try:
+                # The page can change a run that is on.
+                self._check_form(self._runner.target_user_count)
+            except SettingsError as error:
+                refusal = str(error)
         if self._is_running:
-            self._stopped = "an answer was wrong" if self._tally.wrong else ""
+            self._stopped = "an answer was wrong" if self._tally.wrong else refusal
             (self._runner.quit if self.is_headless else self._runner.stop)()
 
     def _has_sent_enough(self) -> bool:
@@ -128,7 +139,7 @@ class Gate:
     def _check_open_loop(self, spans: tuple[Span, ...]) -> OpenCheck | None:
         settings = self._course.settings
         rate = settings.open_rate or _OPEN_SHARE * max((span.rate(self._tally) for span in spans), default=0.0)
-        if not settings.open_seconds or not rate:
+        if not settings.open_seconds:
             return None
         logger.info("open loop: %.0f requests/s for %d s", rate, settings.open_seconds)
         loop = OpenLoop(
@@ -139,6 +150,12 @@ class Gate:
             timeout_seconds=self._course.timeout_seconds,
         )
         return loop.run()
+
+    def _exceptions(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for row in self._runner.exceptions.values():
+            found[row["msg"]] += row["count"]
+        return found
 
     def conclude(self, spans: tuple[Span, ...], checked: OpenCheck | None, *, failure: str = "") -> None:
         """Write the reports, say what they say, and set the exit code."""
@@ -153,6 +170,7 @@ class Gate:
             open_check=checked,
             first_answer_seconds=self._first_answer,
             stopped=self._stopped or failure,
+            exceptions=self._exceptions(),
             is_saturated=bool(self._runner.cpu_warning_emitted or self._runner.worker_cpu_warning_emitted),
         )
         rows = judge(measure(run, self._objectives), self._objectives)

@@ -32,7 +32,7 @@ def set_up(environment: Environment, **_: Any) -> None:
     try:
         settings = Settings.read(options)
         values = release_values(settings.release, settings.namespace) if settings.release else read_values(settings.values)
-        objectives = Objectives.of_values(values)
+        objectives = Objectives.of_values(values, network_ms=settings.network_ms)
         _choose_users(environment, settings)
         course = _make_course(environment, settings, objectives)
     except (SettingsError, ObjectivesError, DataError) as error:
@@ -140,6 +140,6 @@ def _make_shape(environment: Environment, course: Course, objectives: Objectives
         known = spans[:-1] if isinstance(environment.runner, MasterRunner) else spans
         return settings.shape == "knee" and find_knee(known, tally, objectives)[1]
 
-    shape = Stages(stages, is_over=is_over, idle_seconds=settings.idle_seconds)
+    shape = Stages(stages, is_over=is_over, idle_seconds=settings.idle_seconds if settings.shape == "zero" else 0)
     shape.runner, environment.shape_class = environment.runner, shape
     return shape

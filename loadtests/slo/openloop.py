@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gevent import Greenlet
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 from locust.env import Environment
@@ -55,15 +56,16 @@ class OpenLoop:
         for number in range(due_count):
             due = begin + number / self.rate
             time.sleep(max(0.0, due - time.perf_counter()))
-            group.spawn(self._ask, random.choice(self.users), due)  # noqa: S311 -- who asks is no secret
+            asked = group.spawn(self._ask, random.choice(self.users), due)  # noqa: S311 -- who asks is no secret
+            asked.link_exception(self._note)
         # Users have timeouts of their own, and may have had to wait for each other.
         group.join(timeout=4 * self.timeout_seconds)
-        unanswered = len(group)
         group.kill()
         for idle in self._idle.values():
             for user in idle:
                 user.on_stop()
-        self._fail(unanswered)
+        for _ in range(due_count - self._tally.requests):
+            self._fail("no answer after all were due")
         return OpenCheck(rate=self.rate, seconds=self.seconds, tally=self._tally, late_ms=1000 * max(self._late, default=0.0))
 
     def _ask(self, kind: UserClass, due: float) -> None:
@@ -75,7 +77,9 @@ class OpenLoop:
             user.ask()
             idle.append(user)
 
-    def _fail(self, unanswered: int) -> None:
-        for _ in range(unanswered):
-            count = Count(requests=1, failed=1)
-            self._tally.add(kind="all", sent=time.time(), latency_ms=None, count=count, example="no answer when all were due")
+    def _note(self, asked: Greenlet) -> None:
+        """What a user raised, which fires no event of a request."""
+        self._fail(repr(asked.exception))
+
+    def _fail(self, reason: str) -> None:
+        self._tally.add(kind="all", sent=time.time(), latency_ms=None, count=Count(requests=1, failed=1), example=reason)

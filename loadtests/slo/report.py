@@ -146,9 +146,12 @@ def _notes(run: Run, rows: tuple[Row, ...], objectives: Objectives) -> list[str]
         )
     if check := run.open_check:
         late = f"by itself it sent them up to {check.late_ms:,.1f} ms late"
+        made = f"{check.rate:,.0f} requests/s for {check.seconds:g} s, whether or not others were answered; {late}"
         lines.append(
-            f"open loop: {check.rate:,.0f} requests/s for {check.seconds:g} s, whether or not others were answered; {late}"
+            f"open loop: {made if check.rate else 'not made, since no stage had a rate to take half of; see `--open-rate`'}"
         )
+    if objectives.network_ms:
+        lines.append(f"network: {objectives.network_ms:g} ms of what p95 and p99 may be are for it")
     if run.is_saturated:
         lines.append("Locust had too little processor time: latencies are partly its own; `--processes` gives it more")
     return [*lines, CLOSED_LOOP]

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,11 +29,15 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--data-dir", {"default": "data/mnist", "help": "Folder with the MNIST files."}),
     ("--output", {"default": "build/load", "help": "Folder of the reports."}),
     ("--step-seconds", {"type": int, "default": 10, "help": "How long a step of a shape lasts."}),
-    ("--idle-seconds", {"type": int, "default": 0, "help": "How long the shape zero waits first, for pods to go."}),
+    # Knative's window of a minute, its grace period of half of one, and a pod's end.
+    ("--idle-seconds", {"type": int, "default": 120, "help": "How long the shape zero waits first, for pods to go; 0 where there "
+     "are none."}),
     ("--pause-seconds", {"type": float, "default": None, "help": "A user's pause between an answer and the next request; 0 for "
      "the knee and 0.1 otherwise by default."}),
     ("--timeout-seconds", {"type": float, "default": 10.0, "help": "After which a request has failed; the shape zero waits four "
      "times the objective for a cold start."}),
+    ("--network-ms", {"type": float, "default": 0.0, "help": "What the network between here and the service adds; p95 and p99 "
+     "may be as much more."}),
     ("--open-seconds", {"type": int, "default": 10, "help": "How long the open-loop check lasts, after the run; 0 for none."}),
     ("--open-rate", {"type": float, "default": 0.0, "help": "Its requests per second; half of the best rate before by default."}),
     ("--most-requests", {"type": int, "default": 1_000_000, "help": "After which a run ends before its time."}),
@@ -62,6 +67,7 @@ class Settings:
     idle_seconds: int
     pause_seconds: float | None
     timeout_seconds: float
+    network_ms: float
     open_seconds: int
     open_rate: float
     most_requests: int
@@ -78,13 +84,14 @@ class Settings:
             "step_seconds": 1,
             "idle_seconds": 0,
             "timeout_seconds": 0.1,
+            "network_ms": 0,
             "open_seconds": 0,
             "open_rate": 0,
             "most_requests": 1,
         }
         for name, bound in least.items():
-            if not getattr(settings, name) >= bound:
-                message = f"--{name.replace('_', '-')}: expected at least {bound}, got {getattr(settings, name)}"
+            if not bound <= getattr(settings, name) < math.inf:
+                message = f"--{name.replace('_', '-')}: expected a number of at least {bound}, got {getattr(settings, name)}"
                 raise SettingsError(message)
         if (settings.pause_seconds or 0) < 0:
             message = f"--pause-seconds: expected at least 0, got {settings.pause_seconds}"
@@ -92,9 +99,7 @@ class Settings:
         if settings.open_rate * settings.open_seconds > settings.most_requests:
             message = f"--open-rate: for {settings.open_seconds} s, these are more requests than --most-requests"
             raise SettingsError(message)
-        if (options.num_users or 0) > MOST_USERS:
-            message = f"--users: expected at most {MOST_USERS}, got {options.num_users}"
-            raise SettingsError(message)
+        check_users(options.num_users)
         if options.run_time and settings.shape != "steady":
             message = f"--run-time: the shape {settings.shape} has a length of its own, see --step-seconds"
             raise SettingsError(message)
@@ -107,6 +112,13 @@ def add_flags(parser: Any) -> None:
     for flag, options in _FLAGS:
         variable = "LOAD_" + flag.removeprefix("--").replace("-", "_").upper()
         parser.add_argument(flag, env_var=variable, include_in_web_ui=False, **options)
+
+
+def check_users(users: int | None) -> None:
+    """Raise `SettingsError` where there are too many."""
+    if (users or 0) > MOST_USERS:
+        message = f"--users: expected at most {MOST_USERS}, got {users}"
+        raise SettingsError(message)
 
 
 def check_host(host: str, *, allow_remote: bool) -> None:

@@ -42,7 +42,7 @@ class Faulty:
         await send({"type": "http.response.start", "status": status, "headers": kept + length})
         await send({"type": "http.response.body", "body": content})
 
-    async def _spoil(  # noqa: C901 -- one case for each fault
+    async def _spoil(  # noqa: C901, PLR0912 -- one case for each fault
         self, fault: str, answer: httpx.Response, kind: str
     ) -> tuple[int, dict[str, str], bytes]:
         self._count += 1
@@ -72,6 +72,13 @@ class Faulty:
                 content = json.dumps({"predictions": predictions}).encode()
             case "short":
                 content = content[: len(content) // 2]
+            case "ragged" if self._count % 10 == 0:
+                row = {"label": 3, "probabilities": [0.1] * 10}
+                content = json.dumps({"predictions": [row, row | {"label": [1]}]}).encode()
+            case "huge" if self._count % 10 == 0:
+                content = json.dumps({"predictions": [{"label": 3, "probabilities": [10**400] * 10}]}).encode()
+            case "deep" if self._count % 10 == 0:
+                content = b'{"predictions": ' + b"[" * 100_000
             case "empty":
                 content = b'{"predictions": []}'
         return status, headers, content

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.peers.wire import AnswerError
+from loadtests.peers.wire import AnswerError, v1_answer, v2_answer
 from loadtests.slo.answers import Answers
 from loadtests.slo.kinds import Kind
 from loadtests.slo.questions import BATCH, Question, Questions
@@ -74,13 +74,36 @@ def answer(label: int = 3) -> tuple[list[int], Any]:
         ([3], answer()[1] * np.nan, "sum to 1"),
         ([3], np.eye(10)[3][None] * 2 - 0.1, "sum to 1"),
         ([4], answer()[1], "most probable"),
+        ([3, [1]], answer()[1], "expected 1 labels"),
+        ([3], [[10**400] * 10], "expected 1 labels"),
+        ([3], [["x"] * 10], "expected 1 labels"),
+        ([10**400], answer()[1], "most probable"),
     ],
 )
 def test_what_no_model_says_is_wrong(
-    answers: Answers, questions: Questions, labels: list[int], probabilities: Any, says: str
+    answers: Answers, questions: Questions, labels: list[Any], probabilities: Any, says: str
 ) -> None:
     with pytest.raises(AnswerError, match=says):
         answers.check(questions.draw(Kind.V1), "7", labels, probabilities)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"3",
+        b'{"predictions": [3]}',
+        b'{"predictions": [{"label": 3, "probabilities": [1, [2]]}]}',
+        b'{"predictions": [{"label": 3, "probabilities": [1' + b"0" * 400 + b"]}]}",
+        b'{"predictions": ' + b"[" * 100_000,
+    ],
+    ids=lambda content: content[:60].decode(),
+)
+def test_what_is_no_answer_is_a_wrong_one(content: bytes) -> None:
+    with pytest.raises(AnswerError, match="expected a V1 answer"):
+        v1_answer(content)
+    with pytest.raises(AnswerError, match="expected a binary V2 answer"):
+        v2_answer(content, len(content))
 
 
 def test_lineage_has_to_be_there_and_the_expected_one(questions: Questions) -> None:

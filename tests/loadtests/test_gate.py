@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -52,6 +53,9 @@ FAULTS = {
     "inconsistent": ("expected the most probable labels",),
     "short": ("expected a V1 answer",),
     "empty": ("expected 1 labels and 1 rows of 10 probabilities",),
+    "ragged": ("expected 1 labels and 1 rows of 10 probabilities: ",),
+    "huge": ("expected a V1 answer",),
+    "deep": ("expected a V1 answer",),
 }
 
 
@@ -239,9 +243,58 @@ def test_only_the_open_loop_sees_what_stalls(faulty: str, tmp_path: Path) -> Non
     assert "V1 JSON: p95" not in missed
 
 
+RAISING = ("--locustfile", "tests/loadtests/raising.py")
+
+
+def test_what_users_raise_is_told_once_for_all(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--most-requests", "200", "--pause-seconds", "0", "--host", server.url, "Stumbling")
+    found = load(tmp_path, values, *QUICK, *flags, *RAISING)
+    assert found.code == 1, found.output
+    (sentence,) = found.missed().splitlines()
+    assert re.fullmatch(r"run: exceptions: [\d,]+, at most 0 \(over its own feet\)", sentence)
+    assert not sentence.startswith("run: exceptions: 1,")
+
+
+def test_all_that_was_due_is_counted_though_users_raise(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--open-rate", "20", "--open-seconds", "2", "--host", server.url, "Breathless")
+    found = load(tmp_path, values, *QUICK, *flags, *RAISING)
+    assert found.code == 1, found.output
+    assert (found.report["open_loop"]["requests"], found.report["open_loop"]["failed"]) == (40, 20)
+    assert found.missed() == "open loop: failed requests: 50.00%, at most 0.10%"
+    assert found.report["failures"]["all: LookupError('out of breath')"] == 20
+
+
+def test_an_open_loop_that_could_not_be_made_is_missed(server: Server, values: Path, tmp_path: Path) -> None:
+    """A run that ends in its first second has no rate, of which the loop's would be half."""
+    flags = ("--users", "1", "--most-requests", "1", "--open-seconds", "2", "--host", server.url, "V1User")
+    found = load(tmp_path, values, *QUICK, *flags)
+    assert found.code == 1, found.output
+    assert "open loop: p95: not measured" in found.missed()
+    assert (found.report["open_loop"]["rate"], found.report["open_loop"]["requests"]) == (0, 0)
+    assert "open loop: not made" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_networks_part_is_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server answers in no time."""
+    strict = tmp_path / "values.yaml"
+    strict.write_text(yaml.safe_dump({**VALUES, "slo": {**VALUES["slo"], "latencyMilliseconds": {"p95": 0, "p99": 0}}}))
+    flags = (*QUICK, "--host", server.url, "V1User")
+    near = load(tmp_path / "near", strict, *flags)
+    assert near.code == 1, near.output
+    assert "V1 JSON: p95" in near.missed()
+    monkeypatch.setenv("LOAD_NETWORK_MS", "5000")
+    far = load(tmp_path / "far", strict, *flags)
+    assert far.code == 0, far.output
+    (row,) = [row for row in far.report["objectives"] if row["objective"] == "p99"]
+    assert (row["allowed"], row["note"]) == (5000, "0 ms and 5000 ms for the network")
+    assert "network: 5000 ms of what p95 and p99 may be" in (tmp_path / "far" / "summary.md").read_text()
+
+
 def test_a_ramp_stops_behind_its_knee(server: Server, values: Path, tmp_path: Path) -> None:
     flags = ("--headless", "--only-summary", "--shape", "knee", "--users", "8", "--step-seconds", "3", "--open-seconds", "2")
     found = load(tmp_path, values, *flags, "--host", server.url, "V1User", "V2User")
+    # Only the shape zero has pods to wait for.
+    assert "idle for" not in found.output
     report = found.report
     assert [stage["users"] for stage in report["stages"]] == [2, 4, 8][: len(report["stages"])]
     assert report["knee"]["rate"] == max(stage["rate"] for stage in report["stages"])
@@ -291,11 +344,35 @@ def test_the_page_starts_runs_and_the_process_ends_with_the_last_verdict(server:
         assert client.post("/swarm", data=form).json()["success"]
         wait_for(tmp_path / "report.json")
         assert json.loads((tmp_path / "report.json").read_text())["held"] is True
-        # A host that nobody may be asked to load from a page.
+        # More users, and a host, than anybody may ask for from a page.
+        assert client.post("/swarm", data={**form, "user_count": "100000"}).json()["success"]
+        locust.wait_for("--users: expected at most 1000, got 100000")
         assert client.post("/swarm", data={**form, "host": "http://example.com"}).json()["success"]
         locust.wait_for("example.com: is neither loopback nor in a cluster")
         locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait() == 0, locust.output
+
+
+def test_a_run_that_the_page_makes_too_large_ends(server: Server, values: Path, tmp_path: Path) -> None:
+    port = free_port()
+    flags = ("--web-port", str(port), "--output", str(tmp_path), "--values", str(values), "--host", server.url)
+    with Process(*LOCUST, *flags) as locust, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        locust.wait_for("Starting web interface")
+        locust_is_up(client)
+        form = {"user_count": "2", "spawn_rate": "2", "host": server.url}
+        assert client.post("/swarm", data=form).json()["success"]
+        locust.wait_for("All users spawned")
+        assert client.post("/swarm", data={**form, "user_count": "5000"}).json()["success"]
+        wait_for(tmp_path / "report.json")
+        locust.popen.send_signal(signal.SIGTERM)
+        assert locust.wait() == 1, locust.output
+    assert "run: ended early: 1, at most 0 (--users: expected at most 1000, got 5000)" in Outcome(1, "", tmp_path).missed()
+
+
+def test_from_zero_pods_have_time_to_go(server: Server, values: Path, tmp_path: Path) -> None:
+    flags = ("--headless", "--shape", "zero", "--output", str(tmp_path), "--values", str(values), "--host", server.url)
+    with Process(*LOCUST, *flags, "V1User") as locust:
+        locust.wait_for("idle for 120 s")
 
 
 def locust_is_up(client: httpx.Client) -> None:
@@ -326,7 +403,10 @@ def wait_for(path: Path) -> None:
         (("GrpcUser",), "--grpc-host: expected the address"),
         (("--users", "5000"), "--users: expected at most 1000, got 5000"),
         (("--shape", "knee"), "--run-time: the shape knee has a length of its own"),
-        (("--open-rate", "-1"), "--open-rate: expected at least 0, got -1"),
+        (("--open-rate", "-1"), "--open-rate: expected a number of at least 0, got -1"),
+        (("--network-ms", "-1"), "--network-ms: expected a number of at least 0, got -1"),
+        (("--network-ms", "nan"), "--network-ms: expected a number of at least 0, got nan"),
+        (("--network-ms", "inf"), "--network-ms: expected a number of at least 0, got inf"),
         (("--open-rate", "1e9", "--open-seconds", "1"), "--open-rate: for 1 s, these are more requests"),
         (("--data-dir", "nowhere"), "nowhere/SHA256SUMS: missing"),
         (("--release", "no-such-release"), "release no-such-release in chiffre: "),

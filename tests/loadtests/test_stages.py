@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,8 @@ def test_the_knee_is_the_last_stage_that_brings_more_and_keeps_what_is_promised(
     assert find_knee(spans, slow, OBJECTIVES) == (spans[0], True)
     slowest, spans = tally((100, 60.0))
     assert find_knee(spans, slowest, OBJECTIVES) == (None, True)
+    far = replace(OBJECTIVES, p95_ms=60, p99_ms=210, network_ms=10)
+    assert find_knee(spans, tally((100, 59.0))[0], far) == (spans[0], False)
 
 
 def test_shapes() -> None:
