@@ -196,6 +196,7 @@ def test_swapped_models_have_the_opposite_difference(gained: int, lost: int) -> 
         ({"false_promotion": 1}, "false_promotion"),
         ({"looks": ()}, "looks"),
         ({"looks": (1000, 1000)}, "looks"),
+        ({"looks": (1000, 5001)}, "looks"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(change: dict[str, Any], field: str) -> None:
