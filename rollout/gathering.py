@@ -10,7 +10,7 @@ from model.bundle import Floats, Labels
 from rollout import guards
 from rollout.decision import Outcome, Policy
 from rollout.evidence import GOLDEN, Arm, Evidence, Pairs, Watch
-from rollout.probe import Arms, check_bad_input, compare, measure
+from rollout.probe import Arms, NotReadyError, check_bad_input, compare, measure
 from rollout.shadow import mirror
 from rollout.slices import golden, shifted
 from rollout.users import Users
@@ -29,8 +29,11 @@ class Gathering:
         self._labels: Labels = np.empty(0, np.int64)
 
     def begin(self, arms: Arms) -> Evidence:
-        """What no user may meet: bad input, and live requests whose answers are discarded."""
-        bad_input = check_bad_input(arms)
+        """What no user may meet: bad input, and live requests whose answers are discarded; or that it does not wake up."""
+        try:
+            bad_input = check_bad_input(arms)
+        except NotReadyError as error:
+            return Evidence(not_ready=str(error))
         self._say(f"bad input: {len(bad_input)} wrong answers")
         mirrored = mirror(self._users.samples(), arms, most=_MOST_MIRRORED)
         self._say(f"live requests mirrored: {mirrored.requests:,}, {mirrored.failed:,} failed")
