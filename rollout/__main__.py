@@ -1,9 +1,10 @@
 """python -m rollout; see `rollout.cli`."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
-from rollout import cli, verification
+from rollout import cli, commands, status, verification
 from rollout.decision import Outcome
 from rollout.edges import edges
 from rollout.errors import RolloutError
@@ -27,16 +28,23 @@ def main() -> int:
     except StoppedError as stopped:
         print("stopped; the release stays where it is, and the same command goes on", file=sys.stderr)
         return stopped.exit_code
+    except Exception as error:  # noqa: BLE001 -- Python's own code for it is 1, which says that the challenger was rolled back
+        return _surprised(error)
+
+
+def _surprised(error: Exception) -> int:
+    """Say what nobody thought of, and where, unless it is the machine's or the input's."""
+    if not isinstance(error, (OSError, ValueError)):
+        traceback.print_exception(error)
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    print(f"error: {said}", file=sys.stderr)
+    return _MENDED_FIRST
 
 
 def _command(name: str) -> Callable[..., Outcome]:
-    if name in ("status", "watch"):
-        from rollout import status  # noqa: PLC0415 -- the other commands import torch
-
-        return {"status": status.show, "watch": status.watch}[name]
-    from rollout import commands  # noqa: PLC0415 -- see above
-
     return {
+        "status": status.show,
+        "watch": status.watch,
         "start": commands.start,
         "promote": commands.promote,
         "rollback": commands.rollback,

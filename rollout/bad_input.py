@@ -4,7 +4,7 @@ import asyncio
 
 from rollout.corpus import Case, grpc_cases, rest_cases
 from rollout.lanes import awake
-from rollout.revision import Arms, Revision
+from rollout.revision import Arms, NotReadyError, Revision
 from rollout.wire import LateError, NoAnswerError
 
 _POLL_SECONDS = 0.2
@@ -15,8 +15,9 @@ _ENOUGH = 5
 def check_bad_input(arms: Arms) -> tuple[str, ...]:
     """A line for each of a corpus of requests to the challenger that was not answered as it must be.
 
-    Bad ones by a 4xx, or gRPC's status for it; odd but good ones by probabilities. All within a timeout, and with the model ready
-    afterwards. It ends after five lines. Raises `ProbeError` where the gateway is not reachable or another model answers.
+    Bad ones by a 4xx, or gRPC's status for it; odd but good ones by probabilities. All within a timeout, the second time if not
+    the first, and with the model ready afterwards. It ends after five lines. Raises `NotReadyError` for a challenger that does
+    not wake up, and `ProbeError` where the gateway is not reachable or another model answers.
     """
     return asyncio.run(_check(arms))
 
@@ -25,13 +26,18 @@ async def _check(arms: Arms) -> tuple[str, ...]:
     lines: list[str] = []
     async with awake(arms, "challenger") as (challenger,):
         if challenger.is_asleep:
-            return challenger.arm().examples
+            raise NotReadyError(*challenger.arm().examples)
         for case in (grpc_cases if arms.protocol == "grpc" else rest_cases)(arms.model_name):
-            lines += [f"{case.name}: {problem}" for problem in [await _problem(challenger, case)] if problem]
-            if not await _is_ready(challenger, arms.request_seconds):
+            problem = await _problem(challenger, case)
+            is_ready = await _is_ready(challenger, arms.request_seconds)
+            if problem and is_ready:
+                # A connection that is cut once may be anybody's fault, and one line rolls back.
+                problem = await _problem(challenger, case)
+                is_ready = await _is_ready(challenger, arms.request_seconds)
+            lines += [f"{case.name}: {problem}"] if problem else []
+            if not is_ready:
                 lines.append(f"{case.name}: the model was not ready in the {arms.request_seconds:g} s after it")
-                break
-            if len(lines) >= _ENOUGH:
+            if not is_ready or len(lines) >= _ENOUGH:
                 break
     return tuple(lines)
 

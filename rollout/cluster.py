@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
@@ -187,6 +188,10 @@ def _load_config() -> None:
             config.load_kube_config(config_file=path)
     except (ConfigException, OSError) as error:
         message = f"KUBECONFIG: {path}: {error}"
+        raise RolloutError(message) from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        # The client takes for granted what stands in it.
+        message = f"KUBECONFIG: {path}: expected a kubeconfig in YAML, got what cannot be read as one: {error}"
         raise RolloutError(message) from None
 
 

@@ -44,8 +44,8 @@ class Pod:
     restarts: int = 0
 
 
-# By revision and name of the pod.
-Reading = Mapping[str, Mapping[str, Pod]]
+# By revision and name of the pod; None for one that could not be read.
+Reading = Mapping[str, Mapping[str, Pod | None]]
 
 
 def count(text: str) -> Counts:
@@ -66,27 +66,36 @@ def read(core: Any, namespace: str, release: str) -> Reading:
 
     ``core`` is the Kubernetes client's CoreV1Api. Raises its `ApiException` where the pods cannot be listed.
     """
-    found: dict[str, dict[str, Pod]] = {}
+    found: dict[str, dict[str, Pod | None]] = {}
     pods = core.list_namespaced_pod(namespace, label_selector=f"{_RELEASE}={release}", _request_timeout=_CALL_SECONDS)
     for pod in pods.items:
-        name = pod.metadata.name
-        try:
-            reply = core.connect_get_namespaced_pod_proxy_with_path(
-                f"{name}:{_PORT}", namespace, "metrics", _preload_content=False, _request_timeout=_CALL_SECONDS
-            )
-        except (ApiException, HTTPError):
-            continue
-        restarts = sum(status.restart_count for status in pod.status.container_statuses or () if status.name == _CONTAINER)
-        found.setdefault(pod.metadata.labels[_REVISION], {})[name] = Pod(counts=count(reply.data.decode()), restarts=restarts)
+        statuses, counted = pod.status.container_statuses or [], _count(core, namespace, pod.metadata.name)
+        restarts = sum(status.restart_count for status in statuses if status.name == _CONTAINER)
+        read = Pod(counts=counted, restarts=restarts) if counted else None
+        # Who is not ready yet was asked by nobody: it is left out, so that all that it will have counted is new.
+        if read or (statuses and all(status.ready for status in statuses)):
+            found.setdefault(pod.metadata.labels[_REVISION], {})[pod.metadata.name] = read
     return found
 
 
+def _count(core: Any, namespace: str, pod: str) -> Counts | None:
+    try:
+        reply = core.connect_get_namespaced_pod_proxy_with_path(
+            f"{pod}:{_PORT}", namespace, "metrics", _preload_content=False, _request_timeout=_CALL_SECONDS
+        )
+    except (ApiException, HTTPError):
+        return None
+    return count(reply.data.decode())
+
+
 def since(before: Reading, after: Reading) -> dict[str, Counts]:
-    """What came between two readings, by revision; at least that, where pods went away in between."""
+    """What came between two readings, by revision; at least that, where pods went away in between or could not be read."""
     found = {}
     for revision, pods in after.items():
         earlier = before.get(revision, {})
-        found[revision] = sum((_increase(earlier.get(name, _NEW), pod) for name, pod in pods.items()), Counts())
+        # Nobody knows how much of what one has counted in all its life is new, if it could not be read before.
+        pairs = ((earlier.get(name, _NEW), pod) for name, pod in pods.items())
+        found[revision] = sum((_increase(first, last) for first, last in pairs if first and last), Counts())
     return found
 
 

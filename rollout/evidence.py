@@ -48,6 +48,18 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """The latest time that users were watched: how many requests each got in it and failed, of those that their arms count.
+
+    ``number`` counts these times from 1; it is 0 before the first.
+    """
+
+    number: int = 0
+    champion: Arm = field(default_factory=Arm)
+    challenger: Arm = field(default_factory=Arm)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All of it, at one moment of a roll-out.
 
@@ -57,6 +69,7 @@ class Evidence:
         challenger: What the challenger did.
         bad_input: What the challenger answered wrongly of requests that must be refused, a line each.
         not_ready: Why the challenger's revision did not become ready; empty where it did.
+        watch: What came while users were watched the last time.
     """
 
     slices: Mapping[str, Pairs] = field(default_factory=dict)
@@ -64,10 +77,13 @@ class Evidence:
     challenger: Arm = field(default_factory=Arm)
     bad_input: tuple[str, ...] = ()
     not_ready: str = ""
+    watch: Watch = field(default_factory=Watch)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
+        content = asdict(self)
+        # Records have digests of evidence from before there was such a thing.
+        return content if self.watch.number else {name: part for name, part in content.items() if name != "watch"}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Evidence":
@@ -75,7 +91,13 @@ class Evidence:
         try:
             slices = {name: _pairs(pairs) for name, pairs in content["slices"].items()}
             arms = {name: _arm(content[name]) for name in ("champion", "challenger")}
-            return cls(slices=slices, **arms, bad_input=tuple(content["bad_input"]), not_ready=str(content["not_ready"]))
+            return cls(
+                slices=slices,
+                **arms,
+                bad_input=tuple(content["bad_input"]),
+                not_ready=str(content["not_ready"]),
+                watch=_watch(content["watch"]) if "watch" in content else Watch(),
+            )
         except (KeyError, TypeError, AttributeError) as error:
             message = f"this is no evidence of a roll-out: {error!r}"
             raise ValueError(message) from error
@@ -83,6 +105,11 @@ class Evidence:
 
 def _pairs(content: Mapping[str, Any]) -> Pairs:
     return Pairs(**{name: _whole(name, count) for name, count in content.items()})
+
+
+def _watch(content: Mapping[str, Any]) -> Watch:
+    arms = {name: _arm(content[name]) for name in ("champion", "challenger")}
+    return Watch(number=_whole("number", content["number"]), **arms)
 
 
 def _arm(content: Mapping[str, Any]) -> Arm:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from model.bundle import Floats, Labels
-from rollout.decision import Policy
-from rollout.evidence import GOLDEN, Arm, Evidence, Pairs
-from rollout.probe import Arms, check_bad_input, compare, measure
+from rollout import guards
+from rollout.decision import Outcome, Policy
+from rollout.evidence import GOLDEN, Arm, Evidence, Pairs, Watch
+from rollout.probe import Arms, NotReadyError, check_bad_input, compare, measure
 from rollout.shadow import mirror
 from rollout.slices import golden, shifted
 from rollout.users import Users
@@ -17,7 +18,6 @@ from rollout.users import Users
 _WARM_UP = 50
 _MOST_MIRRORED = 500
 _WATCH_REQUESTS, _WATCH_SECONDS = 200, 5.0
-_MANY_FAILURES = 25
 
 
 class Gathering:
@@ -29,8 +29,11 @@ class Gathering:
         self._labels: Labels = np.empty(0, np.int64)
 
     def begin(self, arms: Arms) -> Evidence:
-        """What no user may meet: bad input, and live requests whose answers are discarded."""
-        bad_input = check_bad_input(arms)
+        """What no user may meet: bad input, and live requests whose answers are discarded; or that it does not wake up."""
+        try:
+            bad_input = check_bad_input(arms)
+        except NotReadyError as error:
+            return Evidence(not_ready=str(error))
         self._say(f"bad input: {len(bad_input)} wrong answers")
         mirrored = mirror(self._users.samples(), arms, most=_MOST_MIRRORED)
         self._say(f"live requests mirrored: {mirrored.requests:,}, {mirrored.failed:,} failed")
@@ -56,19 +59,23 @@ class Gathering:
         return _count(evidence, champion, challenger)
 
     def watch(self, arms: Arms | None, evidence: Evidence, seconds: float) -> Evidence:
-        """The time of a step with users: some requests every few seconds, to both, besides theirs."""
+        """The time of a step with users: some requests every few seconds, to both, besides theirs.
+
+        It ends before only where the errors so far roll back: users are not to wait for the end of a step with what fails them.
+        """
         deadline, asked, before = time.monotonic() + seconds, Evidence(), self._users.read()
         while True:
             if arms:
                 asked = self.load(arms, asked, _WATCH_REQUESTS)
-            champion, challenger = self._users.since(before, asked.champion, asked.challenger)
+            users = self._users.since(before, asked.champion, asked.challenger)
+            found = _watched(evidence, _count(asked, *users))
             left = deadline - time.monotonic()
-            # Users are not to wait for the end of a step with a challenger that fails.
-            if left <= 0 or asked.challenger.failed + challenger.failed >= _MANY_FAILURES:
+            if left <= 0 or guards.errors(found, self._policy).outcome is Outcome.ROLLBACK:
                 break
             time.sleep(min(left, _WATCH_SECONDS))
+        champion, challenger = users
         self._say(f"users: {champion.requests:,} requests to the champion, {challenger.requests:,} to the challenger")
-        return _count(_count(evidence, asked.champion, asked.challenger), champion, challenger)
+        return found
 
     def _load(self) -> Mapping[str, Floats]:
         if not self._images:
@@ -101,3 +108,10 @@ def add_arms(first: Arm, second: Arm, *, most_examples: int = 10) -> Arm:
 
 def _count(evidence: Evidence, champion: Arm, challenger: Arm) -> Evidence:
     return replace(evidence, champion=add_arms(evidence.champion, champion), challenger=add_arms(evidence.challenger, challenger))
+
+
+def _watched(evidence: Evidence, found: Evidence) -> Evidence:
+    """With what came during a watch, which is in the arms and by itself."""
+    champion, challenger = (Arm(requests=arm.requests, failed=arm.failed) for arm in (found.champion, found.challenger))
+    watch = Watch(number=evidence.watch.number + 1, champion=champion, challenger=challenger)
+    return replace(_count(evidence, found.champion, found.challenger), watch=watch)

@@ -1,6 +1,7 @@
 """What each comparison of challenger and champion says by itself. Pure."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,16 +16,35 @@ _POINTS = 100.0
 def errors(evidence: Evidence, policy: Policy) -> Guard:
     """The share of requests that fail: at fault once it is surely more than the champion's and than the policy allows.
 
-    It passes once it is surely no more than the policy allows.
+    In all of the roll-out, or while users were watched the last time, so that what fails only at a higher share is not thinned
+    by what went well before. It passes once it is surely no more than the policy allows.
     """
-    champion, challenger = evidence.champion, evidence.challenger
-    # A roll-back stands on two bounds.
-    alarm = policy.false_alarm_of_guard / 2
-    theirs = failure_rate(champion.failed, champion.requests, low_alpha=alarm, high_alpha=alarm)
+    watch, champion = evidence.watch, evidence.champion
+    # Half of the probability is for the whole, half for the watches, of which each next one gets half of what is left; and a
+    # roll-back stands on two bounds.
+    alarm = policy.false_alarm_of_guard / 4
+    whole = _errors(evidence.challenger, champion, _most(champion, alarm), policy, alarm)
+    if whole.outcome is Outcome.ROLLBACK or not watch.number:
+        return whole
+    alarm *= 0.5**watch.number
+    # Trouble of the cluster hits both at the same time. A champion that nobody knows anything of excuses nothing.
+    champion = watch.champion if watch.champion.requests else champion
+    latest = _errors(watch.challenger, champion, _most(champion, alarm) if champion.requests else 0.0, policy, alarm)
+    if latest.outcome is not Outcome.ROLLBACK:
+        return whole
+    return replace(latest, sentence=f"while users were watched, {latest.sentence}")
+
+
+def _most(arm: Arm, alarm: float) -> float:
+    return failure_rate(arm.failed, arm.requests, low_alpha=alarm, high_alpha=alarm).high
+
+
+def _errors(challenger: Arm, champion: Arm, most: float, policy: Policy, alarm: float) -> Guard:
+    """The guard over these requests, of a champion that fails ``most`` of its own; ``alarm`` is the probability of each bound."""
     found = failure_rate(challenger.failed, challenger.requests, low_alpha=alarm, high_alpha=policy.false_promotion)
     outcome, more = Outcome.INCONCLUSIVE, ""
     reason: Reason = "too_few_errors_seen"
-    if found.low > max(policy.error_rate, theirs.high):
+    if found.low > max(policy.error_rate, most):
         outcome, reason = Outcome.ROLLBACK, "errors"
     elif found.high <= policy.error_rate:
         outcome, reason = Outcome.PROMOTE, "not_inferior"

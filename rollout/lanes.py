@@ -9,17 +9,11 @@ from typing import TypeVar
 from rollout.revision import VERSION, Arms, LineageError, ProbeError, Revision, Side
 from rollout.wire import NoAnswerError
 
-Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
 _POLL_SECONDS = 0.5
 _LANES = 4
 _BLOCK = 10
-
-
-def say_nothing(done: int, total: int) -> None:
-    """No progress is shown."""
-    del done, total
 
 
 @asynccontextmanager

@@ -131,7 +131,10 @@ class Locator:
         return view.trouble if said > _TROUBLE_SECONDS else ""
 
     def mend(self) -> None:
-        """Wait for a Helm that is still at it; what one left half-way is put back, where that was a roll-out's."""
+        """Wait for a Helm that is still at it; what one left half-way is put back, where that was a roll-out's.
+
+        Raises `HelmError` where it was somebody else's, who may still be at it.
+        """
         history, deadline = self.release.history(), self._clock() + _PENDING_SECONDS
         while history[-1].is_pending and self._clock() < deadline:
             self._say(f"waiting for Helm, whose revision {history[-1].revision} is {history[-1].status}")
@@ -139,15 +142,17 @@ class Locator:
             history = self.release.history()
         entry, story = self._last(history)
         newest = history[-1]
-        if newest.status == "failed" and (story is None or story.is_over) and not self._is_first_share(newest.revision):
-            message = f"release {self.release.name}: revision {newest.revision} failed: {newest.description}; mend that first"
+        if not newest.is_pending and newest.status != "failed":
+            return
+        if (story is None or story.is_over) and not self._is_first_share(newest.revision):
+            what = f"is still {newest.status}, and no roll-out's" if newest.is_pending else "failed"
+            message = f"release {self.release.name}: revision {newest.revision} {what}: {newest.description}; mend that first"
             raise HelmError(message)
-        if newest.is_pending or newest.status == "failed":
-            self._say(f"Helm left revision {newest.revision} {newest.status}: putting revision {entry.revision} back")
-            self.release.put_back(entry.revision)
+        self._say(f"Helm left revision {newest.revision} {newest.status}: putting revision {entry.revision} back")
+        self.release.put_back(entry.revision)
 
     def _is_first_share(self, revision: int) -> bool:
-        """Whether a failed upgrade was the beginning of a roll-out: Helm forgets what it was for."""
+        """Whether an upgrade that did not end was the beginning of a roll-out: Helm forgets what it was for."""
         return release_values.percent(self.values(revision)) == 0
 
     def repair(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from model.bundle import Floats, Labels
 from rollout.evidence import Arm, Pairs
-from rollout.lanes import Progress, awake, run, say_nothing, turns
+from rollout.lanes import awake, run, turns
 from rollout.revision import Arms, FailedError, Revision
 
 _UNASKED, _FAILED = -1, -2
@@ -22,8 +22,6 @@ class _Comparison:
     labels: Labels
     champion: Revision
     challenger: Revision
-    progress: Progress
-    done: int = 0
     failed: list[slice] = field(default_factory=list)
     answers: tuple[Labels, Labels] = field(init=False)
 
@@ -37,8 +35,6 @@ class _Comparison:
             return
         for is_champion in (is_champion_first, not is_champion_first):
             await (self._ask_champion if is_champion else self._ask_challenger)(where)
-        self.done += where.stop - where.start
-        self.progress(self.done, len(self.labels))
 
     async def _ask_champion(self, where: slice) -> None:
         images = self.images[where]
@@ -89,23 +85,18 @@ def compare(
     *,
     batch: int = 50,
     seed: int = 0,
-    progress: Progress = say_nothing,
 ) -> tuple[Pairs, Arm, Arm]:
     """Ask both about ``images`` (n, 28, 28) whose ``labels`` are (n,), once each.
 
     A batch that the challenger fails is asked again image by image, of both, and those that fail count as wrong. All requests are
     counted; once `ENOUGH_FAILURES` of them failed no more is asked, and ``Pairs.count`` is the smaller. Raises `ProbeError`.
     """
-    return asyncio.run(_compare(arms, images, labels, batch, seed, progress))
+    return asyncio.run(_compare(arms, images, labels, batch, seed))
 
 
-async def _compare(
-    arms: Arms, images: Floats, labels: Labels, batch: int, seed: int, progress: Progress
-) -> tuple[Pairs, Arm, Arm]:
+async def _compare(arms: Arms, images: Floats, labels: Labels, batch: int, seed: int) -> tuple[Pairs, Arm, Arm]:
     async with awake(arms, "champion", "challenger") as (champion, challenger):
-        comparison = _Comparison(
-            images=np.ascontiguousarray(images), labels=labels, champion=champion, challenger=challenger, progress=progress
-        )
+        comparison = _Comparison(images=np.ascontiguousarray(images), labels=labels, champion=champion, challenger=challenger)
         await run(comparison.ask, zip(_batches(len(labels), batch), turns(seed), strict=False))
         await comparison.ask_one_by_one()
         return comparison.pairs(), champion.arm(), challenger.arm()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from model.mnist import GOLDEN_SIZE
 from rollout.evidence import GOLDEN
 
 
@@ -45,7 +46,10 @@ class Policy:
             share = getattr(self, name)
             _check(name, share, "a share between 0 and 0.5", holds=0 < share < 0.5)
         rising = bool(self.looks) and all(earlier < later for earlier, later in pairwise((0, *self.looks)))
-        _check("looks", self.looks, "rising numbers of images", holds=rising)
+        # Where there are no more images, a look would not be what the record says of it.
+        _check(
+            "looks", self.looks, f"rising numbers of images up to {GOLDEN_SIZE}", holds=rising and self.looks[-1] <= GOLDEN_SIZE
+        )
 
     def share_of_look(self, look: int) -> float:
         """What part of a probability of error is spent at ``look``: that of the images which are new in it.

@@ -7,7 +7,7 @@ hangs or dies becomes evidence; `ProbeError` says that nobody can be judged.
 
 from rollout.bad_input import check_bad_input
 from rollout.pairing import compare
-from rollout.revision import Arms, ProbeError
+from rollout.revision import Arms, NotReadyError, ProbeError
 from rollout.timing import measure
 
-__all__ = ["Arms", "ProbeError", "check_bad_input", "compare", "measure"]
+__all__ = ["Arms", "NotReadyError", "ProbeError", "check_bad_input", "compare", "measure"]

@@ -28,6 +28,10 @@ class LineageError(ProbeError):
     """Another model answered than the one that is meant."""
 
 
+class NotReadyError(Exception):
+    """A challenger that does not wake up."""
+
+
 class FailedError(Exception):
     """A question that got no answer, or none that makes sense."""
 

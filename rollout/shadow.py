@@ -10,7 +10,7 @@ import binascii
 import http.client
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -124,19 +124,12 @@ def _forwarded(core: Any, namespace: str, pod: str, port: int) -> bytes:
     return content
 
 
-def mirror(samples: Iterable[Sample], arms: Arms, *, most: int, seen: set[str] | None = None) -> Arm:
-    """Send up to ``most`` of ``samples`` to the challenger, each once, also over calls with the same ``seen``.
+def mirror(samples: Iterable[Sample], arms: Arms, *, most: int) -> Arm:
+    """Send up to ``most`` of ``samples`` to the challenger.
 
     The champion answered all of them well, so whatever is no answer is a failure. Raises `ProbeError`.
     """
-    return asyncio.run(_mirror(list(islice(_unseen(samples, seen if seen is not None else set()), most)), arms))
-
-
-def _unseen(samples: Iterable[Sample], seen: set[str]) -> Iterator[Sample]:
-    for one in samples:
-        if one.id not in seen:
-            seen.add(one.id)
-            yield one
+    return asyncio.run(_mirror(list(islice(samples, most)), arms))
 
 
 async def _mirror(samples: list[Sample], arms: Arms) -> Arm:

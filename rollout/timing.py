@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from model.bundle import Floats
 from rollout.evidence import Arm
-from rollout.lanes import Progress, awake, run, say_nothing, turns
+from rollout.lanes import awake, run, turns
 from rollout.revision import ENOUGH_FAILURES, Arms, FailedError, ProbeError, Revision
 from rollout.wire import Request
 
 _DEADLINE_SECONDS = 300.0
-_PROGRESS_EVERY = 100
 
 
 def measure(
@@ -24,28 +23,23 @@ def measure(
     requests: int,
     warm_up: int,
     seed: int = 0,
-    deadline_seconds: float = _DEADLINE_SECONDS,
-    progress: Progress = say_nothing,
 ) -> tuple[Arm, Arm]:
     """Send both ``requests`` with one of ``images`` (n, 28, 28) each, after ``warm_up`` that are not timed.
 
     A few at a time; the two requests of a pair follow one another, which comes first is drawn. What failed is counted, of the
-    warm-up too, and has no latency. After ``deadline_seconds``, or `ENOUGH_FAILURES`, no more is sent. Raises `ProbeError`.
+    warm-up too, and has no latency. After five minutes, or `ENOUGH_FAILURES`, no more is sent. Raises `ProbeError`.
     """
-    return asyncio.run(_measure(arms, images, requests, warm_up, seed, deadline_seconds, progress))
+    return asyncio.run(_measure(arms, images, requests, warm_up, seed))
 
 
-async def _measure(
-    arms: Arms, images: Floats, requests: int, warm_up: int, seed: int, deadline_seconds: float, progress: Progress
-) -> tuple[Arm, Arm]:
+async def _measure(arms: Arms, images: Floats, requests: int, warm_up: int, seed: int) -> tuple[Arm, Arm]:
     async with awake(arms, "champion", "challenger") as revisions:
         # Both are asked in the same words, which are written before anything is timed.
         written = [revisions[0].questions.single(image) for image in images[: requests + warm_up]]
         clock = asyncio.get_running_loop().time
         timing = _Timing(
-            revisions=revisions, written=written, total=requests + warm_up, clock=clock, until=clock() + deadline_seconds,
-            progress=progress,
-        )  # fmt: skip
+            revisions=revisions, written=written, total=requests + warm_up, clock=clock, until=clock() + _DEADLINE_SECONDS
+        )
         await run(timing.ask, zip(range(requests + warm_up), turns(seed), strict=False))
         champion, challenger = (
             revision.arm(_finite(latencies[warm_up:])) for revision, latencies in zip(revisions, timing.milliseconds, strict=True)
@@ -62,8 +56,6 @@ class _Timing:
     total: int
     clock: Callable[[], float]
     until: float
-    progress: Progress
-    done: int = 0
     milliseconds: npt.NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +75,6 @@ class _Timing:
                 self._check_champion(error)
             else:
                 self.milliseconds[side, number] = reply.seconds * 1000
-        self.done += 1
-        if self.done % _PROGRESS_EVERY == 0 or self.done == self.total:
-            self.progress(self.done, self.total)
 
     def _check_champion(self, error: FailedError) -> None:
         champion = self.revisions[0]

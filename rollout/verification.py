@@ -12,6 +12,7 @@ from typing import Any
 from model.bundle import Bundle
 from model.manifest import BundleError
 from rollout.decision import Outcome, Policy, decide
+from rollout.errors import RolloutError
 from rollout.evidence import GOLDEN, Evidence, Pairs
 from rollout.record import Record, RecordError, digest, read, sha256
 from rollout.signing import GITHUB_ISSUER, Signer, SigningError, check_signature
@@ -24,6 +25,8 @@ _LIMITS = {
     "error_rate": "the share of requests that may fail",
     "false_promotion": "the probability of promoting one that is worse",
 }
+# The tail of a few answers tells nothing, so that this one has a least.
+_LEAST = {"latency_requests": "the fewest answers of each whose latency may be compared"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,10 @@ def _compare_policies(found: Policy, allowed: Policy) -> Iterator[str]:
     for name, (value, most) in (pairs | margins).items():
         if value > most:
             yield f"policy: {name}: expected at most {most:g}, the record has {value:g}"
+    for name in _LEAST:
+        fewest, count = getattr(allowed, name), getattr(found, name)
+        if count < fewest:
+            yield f"policy: {name}: expected {fewest} or more, the record has {count}"
 
 
 def _judge(record: Record, evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -107,34 +114,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         about.add_argument(f"--{name}", default="", help=f"The {name}'s name.")
     about.add_argument("--model-version", "--model_version", dest="challenger", default="", help="The version promoted.")
     limits, usual = parser.add_argument_group("the most that the record's policy may allow"), Policy()
-    for name, meaning in _LIMITS.items():
-        limits.add_argument(f"--{name}", type=float, default=getattr(usual, name), help=f"{meaning} (%(default)s).")
+    for name, meaning in (_LIMITS | _LEAST).items():
+        default = getattr(usual, name)
+        limits.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (%(default)s).")
     signed = parser.add_argument_group("the signature, which is checked by cosign")
-    signed.add_argument("--require_signature", action="store_true", help="Refuse a record that is not signed.")
-    signed.add_argument("--key", default="", help="The public key of who must have signed, a file or a KMS' URI; or")
+    signed.add_argument(
+        "--require_signature", action="store_true", help="Refuse an unsigned record; implied by who must have signed:"
+    )
+    signed.add_argument("--key", default="", help="the public key of who must have, a file or a KMS' URI; or")
     signed.add_argument("--certificate_identity", default="", help="the identity, such as a workflow's address with its branch,")
     signed.add_argument("--certificate_oidc_issuer", default=GITHUB_ISSUER, help="and who vouched for it (%(default)s).")
     signed.add_argument("--trusted_root", default="", metavar="FILE", help="The roots of trust, so that no network is asked.")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Say what is wrong, or that nothing is; the exit code."""
-    problems = _problems(options)
+    """Say what is wrong, or that nothing is; the exit code. Raises `RolloutError` for limits that cannot be."""
+    problems = _problems(options, _allowed(options))
     for problem in problems:
         print(f"{options.record}: {problem}")
     if not problems:
-        signed = "signed" if options.require_signature else "whose signature was not asked for"
+        signed = "signed" if _is_signed(options) else "whose signature was not asked for"
         print(f"{options.record}: a promotion that its evidence bears out, {signed}")
     return int(bool(problems))
 
 
-def _problems(options: argparse.Namespace) -> tuple[str, ...]:
+def _is_signed(options: argparse.Namespace) -> bool:
+    """Whether the record must be."""
+    return bool(options.require_signature or options.key or options.certificate_identity)
+
+
+def _problems(options: argparse.Namespace, allowed: Policy) -> tuple[str, ...]:
     try:
-        if options.require_signature:
+        if _is_signed(options):
             check_signature(options.record, _signer(options))
         record = Record.load(options.record)
         evidence = load_evidence(options.evidence or options.record.with_name("evidence.json"))
-        return verify(record, evidence, _demand(options))
+        return verify(record, evidence, Demand(facts=_facts(options), policy=allowed))
     except (RecordError, SigningError, BundleError) as error:
         return (str(error),)
 
@@ -148,7 +163,7 @@ def _signer(options: argparse.Namespace) -> Signer:
     )
 
 
-def _demand(options: argparse.Namespace) -> Demand:
+def _facts(options: argparse.Namespace) -> dict[str, Any]:
     facts: dict[str, Any] = {name: getattr(options, name) for name in ("release", "namespace", "model", "challenger")}
     for name in ("bundle_digest", "image_digest"):
         given = getattr(options, name)
@@ -159,4 +174,11 @@ def _demand(options: argparse.Namespace) -> Demand:
             message = f"bundle_digest: expected that of {options.bundle}, {found}, got {facts['bundle_digest']}"
             raise RecordError(message)
         facts["bundle_digest"] = found
-    return Demand(facts=facts, policy=replace(Policy(), **{name: getattr(options, name) for name in _LIMITS}))
+    return facts
+
+
+def _allowed(options: argparse.Namespace) -> Policy:
+    try:
+        return replace(Policy(), **{name: getattr(options, name) for name in (*_LIMITS, *_LEAST)})
+    except ValueError as error:
+        raise RolloutError(str(error)) from None

@@ -78,7 +78,11 @@ class Versions:
         """The version that the alias names; empty where it names none."""
         answer = self._ask("GET", "registered-models/alias", params={"name": name, "alias": ALIAS})
         if answer.is_success:
-            return str(answer.json()["model_version"]["version"])
+            try:
+                return str(answer.json()["model_version"]["version"])
+            except (ValueError, LookupError, TypeError):
+                # Whatever stands in the registry's place; a page to log in, say.
+                raise self._refused(answer, "no version of a model, with ") from None
         if answer.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
             return ""
         raise self._refused(answer)
@@ -96,5 +100,5 @@ class Versions:
             message = f"tracking_uri: {self._access.address} does not answer: {error}"
             raise RolloutError(message) from None
 
-    def _refused(self, answer: httpx.Response) -> RolloutError:
-        return RolloutError(f"tracking_uri: {self._access.address} answered {answer.status_code}: {answer.text[:200]}")
+    def _refused(self, answer: httpx.Response, what: str = "") -> RolloutError:
+        return RolloutError(f"tracking_uri: {self._access.address} answered {what}{answer.status_code}: {answer.text[:200]}")

@@ -33,6 +33,7 @@ class PodServer:
     revision: str
     ports: dict[int, int] = field(default_factory=dict)
     restarts: int = 0
+    is_ready: bool = True
 
 
 class ApiServer:
@@ -85,7 +86,10 @@ class ApiServer:
         pod = self.pods[name]
         labels = {"serving.knative.dev/revision": pod.revision, "serving.kserve.io/inferenceservice": "digits"}
         names = {"kserve-container": pod.restarts, "queue-proxy": 7}
-        states = [{"name": one, "restartCount": count, "image": "", "imageID": "", "ready": True} for one, count in names.items()]
+        states = [
+            {"name": one, "restartCount": count, "image": "", "imageID": "", "ready": pod.is_ready}
+            for one, count in names.items()
+        ]
         return {"metadata": {"name": name, "labels": labels}, "status": {"containerStatuses": states}}
 
     def _forward(self, connection: ServerConnection) -> None:

@@ -1,15 +1,20 @@
 """A sound server says no to all that is bad and goes on; one that does not is found out, and nothing waits for it for long."""
 
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
+from kubernetes import client
 
 from model.bundle import Bundle
 from model.demo import free_port
 from rollout.corpus import grpc_cases, rest_cases
-from rollout.probe import ProbeError, check_bad_input
+from rollout.decision import Policy, decide
+from rollout.gathering import Gathering
+from rollout.probe import NotReadyError, ProbeError, check_bad_input
 from rollout.questions import ProtocolName
+from rollout.users import Users
 from tests.drill.challengers import alter
 from tests.drill.graphs import fail_on_ink
 from tests.processes import Server
@@ -78,10 +83,32 @@ def test_a_server_that_hangs_is_not_waited_for(gateway: Gateway, bundles: Bundle
     assert len(lines) == 2
 
 
-def test_a_challenger_that_is_not_there_is_said_in_a_line(server: Server, bundles: Bundles) -> None:
+def test_what_fails_once_is_asked_again(gateway: Gateway, challenger: Server, bundles: Bundles) -> None:
+    asked: list[str] = []
+    # The gateway tells nobody of questions about readiness.
+    mended = threading.Timer(0.5, gateway.routes.update, [{CHALLENGER: challenger.url}])
+
+    def fail_once(host: str, head: str) -> None:
+        if "/repository/" not in head:
+            return
+        asked.append(head)
+        if len(asked) == 1:
+            gateway.routes[host] = f"http://127.0.0.1:{free_port()}"
+            mended.start()
+
+    gateway.on_request = fail_once
+    assert check_bad_input(arms_behind(gateway, bundles)) == ()
+    mended.join()
+    assert len(asked) == 2
+
+
+def test_a_challenger_that_does_not_wake_up_is_not_ready(server: Server, bundles: Bundles) -> None:
     arms = arms_of(server, server, bundles, "rest", challenger_host=f"127.0.0.1:{free_port()}", wake_seconds=0.0)
-    (line,) = check_bad_input(arms)
-    assert "was not ready after 0 s" in line
+    with pytest.raises(NotReadyError, match=r"the challenger at .* was not ready after 0 s"):
+        check_bad_input(arms)
+    users = Users(client.ApiClient(), "chiffre", "digits", lambda: pytest.fail("nobody is to be asked"), print)
+    evidence = Gathering("data/mnist", Policy(), users, print).begin(arms)
+    assert decide(evidence, Policy(), look=0).reason == "not_ready"
 
 
 def test_without_a_gateway_nobody_is_judged(server: Server, bundles: Bundles) -> None:

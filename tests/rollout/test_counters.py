@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle, Floats, Labels
-from rollout.counters import Counts, Pod, count, read, since
+from model.demo import free_port
+from rollout.counters import Counts, Pod, Reading, count, read, since
 from tests.drill.challengers import alter
 from tests.drill.graphs import fail_on_ink
 from tests.processes import Server
@@ -58,12 +60,24 @@ def test_requests_and_failures_are_counted_by_revision(server: Server, faulty: S
     assert found == {FIRST: Counts(requests=2), SECOND: Counts(requests=3, failed=2)}
 
 
-def test_pods_that_do_not_answer_are_left_out(server: Server, bundle: Bundle, cluster: ApiServer) -> None:
-    with Server("--model_dir", str(bundle.directory)) as ending:
-        cluster.pods["one"] = PodServer(url=server.url, revision=FIRST)
-        cluster.pods["two"] = PodServer(url=ending.url, revision=FIRST)
-        assert set(read(cluster.core, "chiffre", "digits")[FIRST]) == {"one", "two"}
-    assert set(read(cluster.core, "chiffre", "digits")[FIRST]) == {"one"}
+def test_a_pod_that_did_not_answer_at_first_is_left_out_unless_it_was_not_ready(server: Server, cluster: ApiServer) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    cluster.pods["one"] = PodServer(url=server.url, revision=FIRST)
+    cluster.pods["two"] = PodServer(url=dead, revision=FIRST)
+    cluster.pods["three"] = PodServer(url=dead, revision=SECOND, is_ready=False)
+    before = read(cluster.core, "chiffre", "digits")
+    assert set(before) == {FIRST}
+    assert before[FIRST]["one"]
+    assert before[FIRST]["two"] is None
+    for name in ("two", "three"):
+        cluster.pods[name] = replace(cluster.pods[name], url=server.url, is_ready=True)
+    assert ask(server, 0.0) == 200
+    after = read(cluster.core, "chiffre", "digits")
+    whole = after[SECOND]["three"]
+    assert whole
+    # Its life is no time with users.
+    assert since(before, after) == {FIRST: Counts(requests=1), SECOND: whole.counts}
+    assert whole.counts.requests > 1
 
 
 def test_a_process_that_died_took_a_request_along(bundle: Bundle, cluster: ApiServer) -> None:
@@ -79,7 +93,7 @@ def test_a_process_that_died_took_a_request_along(bundle: Bundle, cluster: ApiSe
     assert found == {FIRST: Counts(deaths=1)}
 
 
-def pods(**found: tuple[int, int, int, int]) -> dict[str, dict[str, Pod]]:
+def pods(**found: tuple[int, int, int, int]) -> Reading:
     return {
         FIRST: {
             name: Pod(counts=Counts(requests=requests, failed=failed, deaths=deaths), restarts=restarts)
@@ -100,9 +114,7 @@ def pods(**found: tuple[int, int, int, int]) -> dict[str, dict[str, Pod]]:
     ],
     ids=["counted on", "new", "gone", "started again", "started again just now"],
 )
-def test_readings_are_compared_pod_by_pod(
-    before: dict[str, dict[str, Pod]], after: dict[str, dict[str, Pod]], expected: Counts
-) -> None:
+def test_readings_are_compared_pod_by_pod(before: Reading, after: Reading, expected: Counts) -> None:
     assert since(before, after) == {FIRST: expected}
 
 

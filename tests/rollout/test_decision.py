@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.decision import Outcome, Policy, Reason, Verdict, decide
-from rollout.evidence import GOLDEN, Arm, Evidence, Pairs
+from rollout.evidence import GOLDEN, Arm, Evidence, Pairs, Watch
 
 POLICY = Policy()
 LAST = len(POLICY.looks) - 1
@@ -64,14 +64,26 @@ def test_each_reason_is_reached_and_said(reason: Reason) -> None:
     assert bool(verdict.more) == (wanted == Outcome.INCONCLUSIVE)
 
 
+def travelled(content: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(content, allow_nan=False))
+
+
 @pytest.mark.parametrize("reason", BY_REASON)
 def test_verdicts_and_evidence_survive_json(reason: Reason) -> None:
-    def travelled(content: dict[str, Any]) -> Any:
-        return json.loads(json.dumps(content, allow_nan=False))
-
     verdict = decide(BY_REASON[reason], POLICY, look=LAST)
     assert Verdict.from_json(travelled(verdict.to_json())) == verdict
     assert decide(Evidence.from_json(travelled(BY_REASON[reason].to_json())), POLICY, look=LAST) == verdict
+
+
+def test_what_users_met_survives_json_and_is_not_written_where_nobody_was_watched() -> None:
+    watch = Watch(number=2, champion=Arm(requests=900), challenger=Arm(requests=700, failed=90))
+    watched = replace(evidence(), watch=watch)
+    assert Evidence.from_json(travelled(watched.to_json())) == watched
+    assert decide(watched, POLICY, look=LAST).reason == "errors"
+    assert "watch" not in evidence().to_json()
+    for wrong in ({}, {"number": -1}, {**watched.to_json()["watch"], "number": None}):
+        with pytest.raises(ValueError, match=r"no evidence|number: expected a whole number"):
+            Evidence.from_json({**watched.to_json(), "watch": wrong})
 
 
 def test_the_sentence_has_the_numbers() -> None:
@@ -184,6 +196,7 @@ def test_swapped_models_have_the_opposite_difference(gained: int, lost: int) -> 
         ({"false_promotion": 1}, "false_promotion"),
         ({"looks": ()}, "looks"),
         ({"looks": (1000, 1000)}, "looks"),
+        ({"looks": (1000, 5001)}, "looks"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(change: dict[str, Any], field: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from model.bundle import Bundle
 from rollout import signing, verification
 from rollout.decision import Outcome, Policy
+from rollout.errors import RolloutError
 from rollout.evidence import Arm, Evidence, Pairs
 from rollout.record import PREDICATE, STATEMENT, Record, RecordError, digest
 from rollout.signing import Signer, SigningError, check_signature, sign, signature
@@ -130,7 +131,7 @@ CHANGES: dict[str, Any] = {
     "predicate/evidence/sha256": OTHER,
     "predicate/policy/margin_points": 0.5,
     "predicate/policy/slice_margin_points": {"rotated": 2.0},
-    "predicate/policy/looks": [2500, 5001, 6000],
+    "predicate/policy/looks": [1000, 2500, 4999],
     "predicate/policy/error_rate": 0.002,
     "predicate/policy/latency_requests": 5000,
 }
@@ -224,6 +225,12 @@ def test_a_policy_that_lets_more_pass_does_not_hold() -> None:
     )
     strict = record(policy=Policy(margin_points=0.8))
     assert verify(strict, [GOOD], DEMAND) == ()
+
+
+def test_latencies_of_fewer_answers_do_not_hold() -> None:
+    hasty = record(policy=Policy(latency_requests=100))
+    assert verify(hasty, [GOOD], DEMAND) == ("policy: latency_requests: expected 2000 or more, the record has 100",)
+    assert verify(hasty, [GOOD], replace(DEMAND, policy=Policy(latency_requests=100))) == ()
 
 
 def test_fewer_images_than_the_looks_do_not_hold() -> None:
@@ -322,7 +329,7 @@ def test_the_command_says_that_a_record_holds(
     about = ["--release", "digits", "--namespace", "chiffre", "--model-version", "7", "--bundle_digest", DIGEST]
     cosign()
     sign(directory / "record.json", key=PRIVATE)
-    signer = ["--require_signature", "--key", PUBLIC]
+    signer = ["--key", PUBLIC]
     evidence = ["--evidence", str(directory / "evidence.json")]
     assert run("--record", file, *evidence, *about, "--image_digest", f"sha256:{OTHER}", *signer) == 0
     assert capsys.readouterr().out.endswith(", signed\n")
@@ -338,13 +345,22 @@ def test_the_command_says_that_a_record_holds(
         (["--margin_points", "0.5"], "policy: margin_points: expected at most 0.5, the record has 1"),
         (["--evidence", "no/such/file"], "no/such/file: expected a roll-out's evidence"),
         (["--bundle", "no/such/bundle"], "no/such/bundle: expected a bundle"),
+        (["--latency_requests", "2001"], "policy: latency_requests: expected 2001 or more, the record has 2000"),
         (["--require_signature", "--key", PUBLIC], "is not signed"),
+        (["--key", PUBLIC], "is not signed"),
+        (["--certificate_identity", "https://example.com"], "is not signed"),
         (["--require_signature"], "expected either a key or a certificate's identity"),
     ],
 )
 def test_the_command_says_what_is_wrong(directory: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
     assert run("--record", str(directory / "record.json"), *words) == 1
     assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("--margin_points", "0"), ("--error_rate", "2"), ("--latency_requests", "1")])
+def test_limits_that_cannot_be_are_refused(directory: Path, words: tuple[str, str]) -> None:
+    with pytest.raises(RolloutError, match=rf"^{words[0].removeprefix('--')}: expected .*, got {words[1]}"):
+        run("--record", str(directory / "record.json"), *words)
 
 
 def test_the_record_that_the_docs_show_is_borne_out_by_the_evidence_beside_it() -> None:
