@@ -318,6 +318,8 @@ def test_the_record_of_a_promotion_is_verified(command: Command, tmp_path: Path)
         "0.1",
         "--latency_ms",
         "5000",
+        "--latency_requests",
+        "100",
     )
     assert (code, "a promotion that its evidence bears out" in said) == (0, True), said
     assert command("verify", "--record", str(tmp_path / "record.json"), "--image_digest", "b" * 64)[0] == 1

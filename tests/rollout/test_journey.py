@@ -131,12 +131,12 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_it_had_not_been(
     assert killed >= 15
 
 
-def killed_at(story: str, directory: Path, **fault: str) -> World:
+def killed_at(story: str, directory: Path, fault: str = "", at: str = "0") -> World:
     """A world whose process died when its release had come to ``story``."""
     for number in count():
         world = World(kill_at=number)
         with pytest.raises(Killed):
-            process(world, directory / str(number), WISH, **fault).run()
+            process(world, directory / str(number), WISH, fault=fault, at=at).run()
         if story in world.entries[-1].description:
             world.kill_at = None
             return world
