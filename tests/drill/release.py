@@ -43,6 +43,10 @@ class Release:
 
     def remove(self) -> None:
         self.cluster.helm("uninstall", self.name, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+        # Knative names the next first revision like the last one, and takes what is left of that for somebody else's.
+        kinds = "revisions.serving.knative.dev,podautoscalers.autoscaling.internal.knative.dev,deployments"
+        of = ("--namespace", NAMESPACE, "--selector", f"serving.knative.dev/service={self.name}-predictor", "--output=name")
+        self.cluster.wait(f"{self.name} to go", lambda: not self.cluster.kubectl("get", kinds, *of), 120, NAMESPACE)
 
     @property
     def host(self) -> str:
