@@ -98,9 +98,10 @@ def objects(percent: int | None, *, newest: str = "7", is_routed: bool = True) -
     service = {
         "metadata": {"generation": 2},
         "spec": {"template": pods},
-        "status": {**status, "traffic": [latest] if percent in (None, 100) else [latest, old]},
+        "status": {**status, "url": "https://users.example", "traffic": [latest] if percent in (None, 100) else [latest, old]},
     }
-    inference = {"status": {"components": {"predictor": {"latestRolledoutRevision": "b" if percent is None else "a"}}}}
+    rolled_out = {"latestRolledoutRevision": "b" if percent is None else "a"}
+    inference = {"metadata": {"uid": "0a1b"}, "status": {"components": {"predictor": rolled_out}}}
     revision = {**pods, "metadata": {"annotations": {SOURCE: f"mlflow://digits/{newest}"}}}
     return read_view(service, inference, {"spec": {"containers": CONTAINERS}}, revision)
 
@@ -113,7 +114,7 @@ def test_a_share_is_served_when_both_revisions_have_theirs() -> None:
     for percent in (0, 5, 50):
         view = objects(percent)
         assert view.serves(**WANTED, percent=percent)
-        assert view.hosts["prev"] == "prev.example"
+        assert (view.hosts["prev"], view.scheme, view.uid) == ("prev.example", "https", "0a1b")
         assert not view.serves(**WANTED, percent=percent + 1)
     assert objects(None).serves(**WANTED, percent=None)
     assert not objects(100).serves(**WANTED, percent=100), "KServe has not taken notice yet"

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from rollout.wire import LateError, NoAnswerError, Reply, Request, Rest, UnreachableError
+from tests.integration.certificates import write_certificates
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ASKED = Request(path="/", body=b"seven", headers={"x-shadow": "1"})
@@ -88,6 +90,25 @@ def test_a_connection_is_kept_as_long_as_the_server_keeps_it() -> None:
 def test_what_ends_too_soon_or_is_no_answer_is_none(answer: bytes) -> None:
     with pytest.raises(NoAnswerError, match="the connection broke"):
         ask(answering(answer))
+
+
+def test_a_certificate_has_to_be_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, authority = write_certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    async def asking(host: str) -> Reply:
+        server = await asyncio.start_server(answering(WHOLE), "127.0.0.1", 0, ssl=context)
+        # By the host itself, as where there is no gateway.
+        rest = Rest(f"https://{host}:{server.sockets[0].getsockname()[1]}", host)
+        try:
+            return await rest.ask(ASKED, 10.0)
+        finally:
+            await rest.close()
+            server.close()
+
+    assert asyncio.run(asking("127.0.0.1")).kind == "answered"
+    with pytest.raises(NoAnswerError, match="certificate"):
+        asyncio.run(asking("localhost"))
 
 
 def test_an_answer_has_all_of_its_time_and_no_more() -> None:
