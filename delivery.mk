@@ -33,8 +33,9 @@ job: ## train on the cluster by k8s/overlays/$(OVERLAY) and model/configs/$(CONF
 		|| { echo "TRAIN: k8s/overlays/$$OVERLAY brings an image of its own, and would not train with $$TRAIN" >&2; exit 1; }
 	kubectl delete job --namespace chiffre --ignore-not-found chiffre-train
 	kubectl apply -f build/job.yaml
-	kubectl wait --namespace chiffre --for jsonpath='$(JOB_ENDED)' --timeout 30m job/chiffre-train \
-		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; kubectl delete job --namespace chiffre chiffre-train; \
+	kubectl wait --namespace chiffre --for jsonpath='$(JOB_ENDED)' --timeout 30m job/chiffre-train 2> build/job.wait \
+		|| { cat build/job.wait >&2; grep -q 'timed out waiting' build/job.wait || exit 1; \
+			kubectl logs --namespace chiffre --tail 50 job/chiffre-train; kubectl delete job --namespace chiffre chiffre-train; \
 			echo "chiffre-train: did not end within 30 minutes, and is deleted" >&2; exit 1; }
 	kubectl wait --namespace chiffre --for condition=complete --timeout 0 job/chiffre-train \
 		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; exit 1; }

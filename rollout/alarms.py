@@ -55,6 +55,8 @@ def count_alarms(conductor: Conductor, rounds: int) -> Alarms:
         verdict = conductor.judgement.judge(place, replace(story, note=str(number)))
         conductor.say(f"round {number} of {rounds}: {verdict.outcome} ({verdict.reason}): {verdict.sentence}")
         verdicts.append(verdict)
+    # The end of the test is none of a round's.
+    conductor.judgement.report = None
     _put_back(conductor)
     return Alarms(verdicts=tuple(verdicts))
 

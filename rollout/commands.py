@@ -173,7 +173,9 @@ def _prepare(options: argparse.Namespace) -> None:
     if options.gateway:
         _reach(options.gateway)
     try:
-        golden(options.data_dir)
+        # By force nobody is asked.
+        if not getattr(options, "force", ""):
+            golden(options.data_dir)
     except DataError as error:
         message = f"data_dir: {error}"
         raise RolloutError(message) from None

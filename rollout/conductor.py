@@ -141,7 +141,6 @@ class Conductor:
         if story.note:
             # There may be evidence of an earlier share that promotes; it is not why this was promoted.
             self.say(f"no promotion record: {story.note}")
-            self.judgement.forget_record()
         else:
             self.record(place, story)
         self._judged = Judged(outcome=Outcome.PROMOTE, reason="promoted")

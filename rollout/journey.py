@@ -36,6 +36,7 @@ class Place:
         trouble: Why the newest revision is not ready and will not be.
         alias: The version that the registry calls champion; empty where it calls none so.
         alias_trouble: Why that is not known.
+        was_promoted: Whether the story's challenger has been promoted in the course of it.
     """
 
     revision: int
@@ -49,6 +50,7 @@ class Place:
     trouble: str = ""
     alias: str = ""
     alias_trouble: str = ""
+    was_promoted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +210,8 @@ def _rolled_back(place: Place, story: Story, judged: Judged) -> Action:
     """At the end of the way back. Users come first: what the registry says is asked for when they are with the champion."""
     sentence = f"version {place.version} has all traffic: {story.note or judged.reason}"
     if story.version != place.version:
-        if place.alias_trouble:
+        # It moves with a promotion only.
+        if place.alias_trouble and place.was_promoted:
             return Refuse(sentence=f"{sentence}; who is called champion is not known: {place.alias_trouble}")
         if place.alias == story.version:
             return MoveAlias(version=place.version)

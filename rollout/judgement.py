@@ -12,7 +12,7 @@ from rollout.errors import RolloutError
 from rollout.evidence import Evidence
 from rollout.journey import FULL, Place
 from rollout.probe import Arms, ProbeError
-from rollout.report import Report, forget_record, read
+from rollout.report import Report, read
 from rollout.story import Story
 
 # Latency is judged at the policy's number of requests and each time it has doubled; so many times more are sent to settle it.
@@ -83,10 +83,6 @@ class Judgement:
                 raise RolloutError(str(error)) from None
         return self.report
 
-    def forget_record(self) -> None:
-        """Take away the record of an earlier roll-out, which would seem to be this one's."""
-        forget_record(self.directory)
-
     def judge(self, place: Place, story: Story) -> Verdict:
         """Gather what is missing at this share and decide. Raises `RolloutError` where nobody can be judged."""
         report = self.open(place, story)
@@ -109,7 +105,7 @@ class Judgement:
 
     def close(self, outcome: Outcome, reason: str, sentence: str) -> None:
         """Note how it ended, where anything was judged."""
-        if self.report:
+        if self.report and self.report.steps:
             self.report.close(outcome, reason, sentence)
 
     def _gather(self, place: Place, percent: int, report: Report) -> tuple[Evidence, int]:

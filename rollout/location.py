@@ -9,13 +9,21 @@ from rollout.cluster import View
 from rollout.errors import RolloutError
 from rollout.journey import Place
 from rollout.release import Entry, HelmError, deployed, story_of
-from rollout.story import Story
+from rollout.story import Stage, Story
 
 # A container that ends is started again, and a revision whose first one ended may still become ready.
 _TROUBLE_SECONDS = 15.0
 # How long a Helm whose roll-out was killed may go on.
 _PENDING_SECONDS = 60.0
 _POLL_SECONDS = 2.0
+
+
+def _is_promotion(story: Story | None, entry: Entry) -> bool:
+    """Whether a revision promoted the challenger of this story."""
+    told = Story.parse(entry.description)
+    return bool(
+        story and told and told.stage is Stage.PROMOTED and (told.version, told.baseline) == (story.version, story.baseline)
+    )
 
 
 class Deployment(Protocol):
@@ -102,6 +110,7 @@ class Locator:
             trouble="" if is_settled else self._trouble(history[-1].revision, view, is_current=view.is_of(**wanted)),
             alias=alias,
             alias_trouble=alias_trouble,
+            was_promoted=any(_is_promotion(story, told) for told in history),
         )
 
     def _alias(self, model: str) -> tuple[str, str]:
@@ -144,7 +153,7 @@ class Locator:
         newest = history[-1]
         if not newest.is_pending and newest.status != "failed":
             return
-        if (story is None or story.is_over) and not self._is_first_share(newest.revision):
+        if (story is None or story.is_over) and not (self._is_first_share(newest.revision) or self._is_back(newest, entry)):
             what = f"is still {newest.status}, and no roll-out's" if newest.is_pending else "failed"
             message = f"release {self.release.name}: revision {newest.revision} {what}: {newest.description}; mend that first"
             raise HelmError(message)
@@ -154,6 +163,10 @@ class Locator:
     def _is_first_share(self, revision: int) -> bool:
         """Whether an upgrade that did not end was the beginning of a roll-out: Helm forgets what it was for."""
         return release_values.percent(self.values(revision)) == 0
+
+    def _is_back(self, newest: Entry, entry: Entry) -> bool:
+        """Whether what did not end was the putting back itself."""
+        return newest.status == "pending-rollback" and self.values(newest.revision) == self.values(entry.revision)
 
     def repair(self) -> None:
         """After an upgrade that failed: put back what it left half-way."""

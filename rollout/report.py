@@ -50,7 +50,7 @@ class Report:
     def add(self, percent: int, look: int, evidence: Evidence, verdict: Verdict) -> None:
         """Note a verdict."""
         if not self.steps:
-            forget_record(self.directory)
+            _set_aside(self.directory)
         time = datetime.now(UTC).isoformat(timespec="seconds")
         self.steps.append(Step(percent=percent, look=look, time=time, evidence=evidence, verdict=verdict))
         self.write()
@@ -93,11 +93,18 @@ class Report:
         return "\n".join(lines).rstrip() + "\n\n"
 
 
-def forget_record(directory: Path) -> None:
-    """Remove a record and its signature, where they are."""
-    path = directory / RECORD
-    for stale in (path, signature(path)):
-        stale.unlink(missing_ok=True)
+def _set_aside(directory: Path) -> None:
+    """Give what an earlier roll-out left a folder of its own: its record holds by its evidence, and is not this one's."""
+    evidence = directory / EVIDENCE
+    if not evidence.exists():
+        return
+    version = json.loads(evidence.read_text(encoding="utf-8"))["challenger"]["version"]
+    folder = directory / f"version-{version}-{datetime.fromtimestamp(evidence.stat().st_mtime, UTC):%Y%m%dT%H%M%SZ}"
+    folder.mkdir(exist_ok=True)
+    record = directory / RECORD
+    for path in (evidence, directory / SUMMARY, record, signature(record)):
+        if path.exists():
+            path.replace(folder / path.name)
 
 
 def _json(step: Step) -> dict[str, Any]:

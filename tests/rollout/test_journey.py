@@ -179,15 +179,21 @@ def test_evidence_by_another_policy_is_not_gone_on_with(tmp_path: Path) -> None:
         again.run()
 
 
-def test_an_older_record_goes_when_a_roll_out_begins_or_is_forced(tmp_path: Path) -> None:
-    record = tmp_path / "record.json"
+def test_what_an_earlier_roll_out_left_is_kept_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    world = promoted(tmp_path)
+    evidence, record = tmp_path / "evidence.json", tmp_path / "record.json"
     record.write_text("{}")
-    process(World(), tmp_path, WISH, fault="accuracy").run()
-    assert not record.exists()
-    record.write_text("{}")
-    forced = process(World(), tmp_path, WISH)
+    text = evidence.read_text()
+    # Neither what is done already nor what asks nobody touches it.
+    process(world, tmp_path, WISH).run()
+    forced = process(world, tmp_path, replace(WISH, version="8"))
     forced.force = "there is a fire"
     assert forced.run() is Outcome.PROMOTE
+    assert (evidence.read_text(), record.read_text()) == (text, "{}")
+    assert process(world, tmp_path, replace(WISH, version="9"), fault="accuracy").run() is Outcome.ROLLBACK
+    (folder,) = tmp_path.glob("version-7-*")
+    assert (folder / "evidence.json").read_text() == text
+    assert (folder / "record.json").exists()
     assert not record.exists()
 
 
@@ -200,7 +206,8 @@ def test_the_rounds_of_a_self_test_each_ask_for_themselves(tmp_path: Path) -> No
 
 
 def test_killed_twice_it_ends_as_well(tmp_path: Path) -> None:
-    for first in range(0, 40, 3):
+    # The first upgrade is the one whose putting back nothing tells of.
+    for first in (1, 2, *range(0, 40, 3)):
         for second in range(0, 40, 5):
             world = World()
             for number in (first, second, None):
@@ -230,6 +237,13 @@ def test_a_promotion_can_be_taken_back_and_killed_meanwhile(tmp_path: Path) -> N
         assert outcome is Outcome.ROLLBACK
         assert world.is_clean, number
         assert world.alias == "6"
+
+
+def test_where_nothing_was_promoted_the_registry_is_not_asked_for(tmp_path: Path) -> None:
+    world = World()
+    process(world, tmp_path, replace(WISH, pause_at=25)).run()
+    world.is_registry_away = True
+    assert process(world, tmp_path, WISH).run(ROLL_BACK) is Outcome.ROLLBACK
 
 
 @pytest.mark.parametrize("lost", ["7", ""])

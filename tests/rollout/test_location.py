@@ -13,10 +13,10 @@ from tests.rollout.world import World, process, uri
 WISH = Wish(version="7")
 
 
-def leave_pending(world: World, content: dict[str, Any]) -> None:
+def leave_pending(world: World, content: dict[str, Any], status: str = "pending-upgrade") -> None:
     number = world.entries[-1].revision + 1
     world.given[number] = content
-    world.entries.append(Entry(revision=number, status="pending-upgrade", description="Preparing upgrade"))
+    world.entries.append(Entry(revision=number, status=status, description="Preparing upgrade"))
 
 
 def test_somebody_elses_upgrade_that_takes_long_is_left_alone(tmp_path: Path) -> None:
@@ -30,6 +30,14 @@ def test_somebody_elses_upgrade_that_takes_long_is_left_alone(tmp_path: Path) ->
     assert world.entries == before
     assert world.now >= 60
     assert "waiting for Helm, whose revision 2 is pending-upgrade" in said
+
+
+def test_a_putting_back_that_did_not_end_is_done_again(tmp_path: Path) -> None:
+    world = World()
+    leave_pending(world, {**world.values(1), "model": {"uri": uri("7")}, "canary": {"percent": 0}})
+    leave_pending(world, world.values(1), "pending-rollback")
+    assert process(world, tmp_path, WISH).run() is Outcome.PROMOTE
+    assert world.is_clean
 
 
 @pytest.mark.parametrize("share", [0, 25])

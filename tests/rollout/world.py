@@ -102,12 +102,12 @@ class World:
 
     def put_back(self, revision: int) -> None:
         self.effect()
-        self.make(self.values(revision), f"Rollback to {revision}")
+        self.make(self.values(revision), f"Rollback to {revision}", "pending-rollback")
 
-    def make(self, content: dict[str, Any], description: str) -> int:
+    def make(self, content: dict[str, Any], description: str, pending: str = "pending-upgrade") -> int:
         number = self.entries[-1].revision + 1
         self.given[number] = content
-        self.entries.append(Entry(revision=number, status="pending-upgrade", description="Preparing upgrade"))
+        self.entries.append(Entry(revision=number, status=pending, description="Preparing"))
         self.effect()
         if self.broken:
             self.broken -= 1

@@ -2,7 +2,7 @@
 
 What can be checked without a cluster, a cloud or a registry is checked, by the program's own parser where there is one, and fails
 as the program would. Then what a script goes on with is printed. Each call leaves a line of JSON in $CALLS; one that begins with
-$FAILING fails.
+$FAILING fails, saying $SAYING.
 """
 
 import importlib.util
@@ -61,7 +61,7 @@ def main() -> None:
         sys.exit(f"{program} {' '.join(words)}: {error}")
     line = " ".join([program, *words])
     if (failing := os.environ.get("FAILING")) and line.startswith(failing):
-        sys.exit(f"{line}: fails here")
+        sys.exit(f"{line}: {os.environ.get('SAYING', 'fails here')}")
     for beginning, answer in _ANSWERS.items():
         if line.startswith(beginning):
             print(answer)
