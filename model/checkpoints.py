@@ -99,7 +99,12 @@ class Checkpoints(Checkpoint):
         raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self._path(trainer, LAST), weights_only=False)
+        last = self._path(trainer, LAST)
+        scratch = last.with_suffix(".new")
+        # Lightning copies it here from another folder: what there is to go on from must not be cut short meanwhile.
+        trainer.save_checkpoint(scratch, weights_only=False)
+        if trainer.is_global_zero:
+            scratch.replace(last)
 
     @staticmethod
     def _path(trainer: pl.Trainer, name: str) -> Path:

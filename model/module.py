@@ -61,6 +61,9 @@ class DigitClassifier(pl.LightningModule):
         if learning_rate is not None and learning_rate <= 0:
             message = f"learning_rate: expected a number above 0, got {learning_rate}"
             raise ValueError(message)
+        if weight_decay < 0:
+            message = f"weight_decay: expected a number of at least 0, got {weight_decay}"
+            raise ValueError(message)
         if nesterov and not (optimizer == "sgd" and momentum):
             message = "nesterov: expected optimizer sgd with momentum above 0"
             raise ValueError(message)

@@ -15,7 +15,7 @@ def compare(bundle: Bundle) -> dict[str, Any]:
 
     ``plain`` is the mean calibrated confidence alone; ``constant`` is the validation accuracy, whatever comes.
     """
-    pixels, labels = MnistData().split("golden").arrays()
+    pixels, labels = MnistData(split_seed=bundle.lineage.split_seed).split("golden").arrays()
     constant = bundle.metrics["validation_accuracy"]
     rows = {}
     for name, shifted in [("none", pixels), *((shift.name, shift.apply(pixels)) for shift in SHIFTS)]:

@@ -12,9 +12,9 @@ from watching.traffic import Population, Values, gather_writers
 
 
 @cache
-def images() -> tuple[Floats, Labels]:
-    """The validation and golden images (10,000, 28, 28) with their labels."""
-    data = MnistData()
+def images(split_seed: int) -> tuple[Floats, Labels]:
+    """The validation and golden images (10,000, 28, 28) with their labels, of the split that a model was trained by."""
+    data = MnistData(split_seed=split_seed)
     parts = [data.split(name).arrays() for name in ("validation", "golden")]
     return np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
 
@@ -26,7 +26,7 @@ def predict(bundle: Bundle, pixels: Floats) -> Floats:
 
 def populate(bundle: Bundle, shift: Shift | None = None) -> Population:
     """What ``bundle`` makes of the images under ``shift``."""
-    pixels, labels = images()
+    pixels, labels = images(bundle.lineage.split_seed)
     shifted = shift.apply(pixels) if shift else pixels
     predicted = predict(bundle, shifted)
     values: Values = {"class": predicted.argmax(axis=1).astype(np.float64), **profile_statistics(shifted, predicted)}

@@ -71,7 +71,10 @@ def compare(
     asked = {"seeds": seeds, "epochs": epochs, "hidden_size": hidden_size}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     settings = replace(quick_settings() if quick else Settings(), **given)
-    digest, jobs = MnistData(data_dir).digest, jobs or len(os.sched_getaffinity(0))
+    data, jobs = MnistData(data_dir), jobs or len(os.sched_getaffinity(0))
+    # What is wrong with them is said here: a process of the pool could only end.
+    data.split("train")
+    digest = data.digest
     store = Store(output, settings, digest)
     print(f"study in {output}: {asdict(settings)}", flush=True)
     records = train_all(store, settings, data_dir, jobs)

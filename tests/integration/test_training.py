@@ -181,6 +181,7 @@ BAD_CONFIGURATIONS = [
     (["--model.nesterov", "true"], "nesterov: expected optimizer sgd"),
     (["--model.hidden_sizes", "[0]"], "hidden_sizes"),
     (["--model.learning_rate", "-1"], "learning_rate"),
+    (["--model.weight_decay", "-0.1"], "weight_decay: expected a number of at least 0, got -0.1"),
     (["--data.batch_size", "0"], "batch_size"),
     (["--data.augmentation.scale", "-1"], "scale"),
     (["--model.no_such_option", "1"], "no_such_option"),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ RULES = read_rules()
 @pytest.fixture(scope="module")
 def population(bundle: Bundle) -> Population:
     return populate(bundle)
+
+
+def test_its_images_are_those_that_the_bundles_model_was_not_trained_on(bundle: Bundle, population: Population) -> None:
+    other = populate(replace(bundle, lineage=replace(bundle.lineage, split_seed=7)))
+    assert other.size == population.size
+    assert (other.values["mean_ink"] != population.values["mean_ink"]).mean() > 0.9
 
 
 def test_writers_send_images_alike_and_all_images_as_often(population: Population) -> None:

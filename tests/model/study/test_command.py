@@ -1,6 +1,7 @@
 """The command, killed in the middle, started again, and asked for what it cannot do."""
 
 import csv
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from mlflow import MlflowClient
 from model.__main__ import main
 from model.delivery import Run
 from model.study.plan import quick_settings
-from tests.processes import Process, run
+from tests.processes import ROOT, Process, run
 
 
 def children(pid: int) -> set[Path]:
@@ -84,6 +85,18 @@ def test_a_study_that_was_killed_goes_on_and_ends_with_a_page(tmp_path: Path) ->
     code, log = run(*command, "--seeds", "3", MLFLOW_TRACKING_URI=uri)
     assert code == 2
     assert "holds a study of other settings (seeds 2, now 3)" in log
+
+
+def test_damaged_data_are_named_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ROOT / "data" / "mnist", data)
+    (data / "train-labels-idx1-ubyte.gz").unlink()
+    monkeypatch.setattr(sys, "argv", ["model", "compare", "--output", str(tmp_path / "study"), "--data_dir", str(data)])
+    assert main() == 2
+    assert f"{data / 'train-labels-idx1-ubyte.gz'}: missing" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
