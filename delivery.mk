@@ -15,6 +15,8 @@ carry: ## bring both images to the nodes of that cluster
 OVERLAY ?= cpu
 CONFIG ?= best
 export CONFIG OVERLAY
+# Of several machines, too: a Job cannot be changed, and those that are left would be another run's.
+JOBS = app.kubernetes.io/name=chiffre-train
 # Complete or Failed, for which kubectl has no `or`: of all that a Job can be, these two come before this word in the alphabet.
 # One that nobody waits for any more is deleted: it would publish its version all the same.
 JOB_ENDED = {.status.conditions[?(@.type<"Failure")].type}
@@ -31,11 +33,11 @@ job: ## train on the cluster by k8s/overlays/$(OVERLAY) and model/configs/$(CONF
 	kubectl kustomize build/job > build/job.yaml
 	@test -z "$$TRAIN" || sed -n 's/^ *image: //p' build/job.yaml | grep -qxF -e "$$TRAIN" \
 		|| { echo "TRAIN: k8s/overlays/$$OVERLAY brings an image of its own, and would not train with $$TRAIN" >&2; exit 1; }
-	kubectl delete job --namespace chiffre --ignore-not-found chiffre-train
+	kubectl delete job --namespace chiffre --selector $(JOBS)
 	kubectl apply -f build/job.yaml
 	kubectl wait --namespace chiffre --for jsonpath='$(JOB_ENDED)' --timeout 30m job/chiffre-train 2> build/job.wait \
 		|| { cat build/job.wait >&2; grep -q 'timed out waiting' build/job.wait || exit 1; \
-			kubectl logs --namespace chiffre --tail 50 job/chiffre-train; kubectl delete job --namespace chiffre chiffre-train; \
+			kubectl logs --namespace chiffre --tail 50 job/chiffre-train; kubectl delete job --namespace chiffre --selector $(JOBS); \
 			echo "chiffre-train: did not end within 30 minutes, and is deleted" >&2; exit 1; }
 	kubectl wait --namespace chiffre --for condition=complete --timeout 0 job/chiffre-train \
 		|| { kubectl logs --namespace chiffre --tail 50 job/chiffre-train; exit 1; }

@@ -40,7 +40,7 @@ def parse(body: bytes, content_type: str = codec.JSON_TYPE, max_instances: int =
     if (media_type := content_type.partition(";")[0].strip().lower()) not in ("", codec.JSON_TYPE):
         fail("content-type", codec.JSON_TYPE, repr(media_type[:40]))
     expected = f"a JSON object with {', '.join(_KEYS[:-1])}"
-    payload = parse_json(body, expected)
+    payload = parse_json(body, expected, max_instances)
     if not isinstance(payload, dict):
         fail("body", expected, kind(payload))
     if unknown := [key for key in payload if key not in _KEYS]:
@@ -57,7 +57,7 @@ def parse(body: bytes, content_type: str = codec.JSON_TYPE, max_instances: int =
 def parse_tensors(body: bytes, header_length: str | None = None, max_instances: int = MAX_INSTANCES) -> Labelled:
     """The feedback in a body of V2, whose JSON ends after ``header_length`` bytes where tensors follow. Raises `FieldError`."""
     expected = "a JSON object with a list of inputs"
-    payload, binary = tensors.split(body, header_length, expected)
+    payload, binary = tensors.split(body, header_length, expected, max_instances)
     if not isinstance(payload, dict):
         fail("body", expected, kind(payload))
     inputs, names = payload.get("inputs"), " and ".join(_INPUTS)

@@ -200,7 +200,11 @@ class Metrics:
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition of all processes together, and its content type, as ``accept`` prefers."""
         self.count_images()
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except TypeError:
+            # The library compares a version that is none with numbers.
+            encoder, content_type = choose_encoder("")
         return encoder(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:

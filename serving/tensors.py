@@ -19,7 +19,7 @@ import orjson
 
 from model.bundle import IMAGE_SHAPE, INPUT_RANGE, LABELS, Floats
 from serving import simd
-from serving.codec import MAX_INSTANCES, check_numbers, in_range, kind, parse_json
+from serving.codec import MAX_INSTANCES, check_numbers, in_range, kind, parse_json, refuse_many
 from serving.engine import Answer
 from serving.errors import UnknownModel, fail
 from serving.identity import Identity
@@ -68,19 +68,21 @@ def parse(body: bytes, header_length: str | None = None, max_instances: int = MA
 
     Raises `FieldError`.
     """
-    if header_length is None and (payload := _read_simd(body)) is not None:
-        return _inference(payload, b"", max_instances)
-    return _inference(*split(body, header_length, _REQUEST), max_instances)
+    if header_length is None:
+        refuse_many(body, max_instances)
+        if (payload := _read_simd(body)) is not None:
+            return _inference(payload, b"", max_instances)
+    return _inference(*split(body, header_length, _REQUEST, max_instances), max_instances)
 
 
-def split(body: bytes, header_length: str | None, expected: str) -> tuple[Any, bytes]:
+def split(body: bytes, header_length: str | None, expected: str, max_instances: int) -> tuple[Any, bytes]:
     """The JSON value at the start of ``body``, and the binary tensors after it. Raises `FieldError`."""
     if header_length is None:
-        return parse_json(body, expected), b""
+        return parse_json(body, expected, max_instances), b""
     length = int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
     if not 0 < length <= len(body):
         fail(HEADER_LENGTH, f"the length of the JSON, at most {len(body)} bytes", repr(header_length[:40]))
-    return parse_json(body[:length], expected), body[length:]
+    return parse_json(body[:length], expected, max_instances), body[length:]
 
 
 def _read_simd(body: bytes) -> dict[str, Any] | None:

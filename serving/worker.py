@@ -202,7 +202,8 @@ class Worker:
         """Show that the event loop turns, and stop when the supervisor is gone."""
         while True:
             self._service.metrics.beat()
-            if os.getppid() != self._parent:
+            # A server without workers has a launcher for a parent, which may go.
+            if self._arguments.workers > 1 and os.getppid() != self._parent:
                 logger.error("the supervisor is gone")
                 self.stop(signal.SIGINT)
             await asyncio.sleep(_BEAT_SECONDS)

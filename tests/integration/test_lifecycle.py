@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -17,9 +19,10 @@ import pytest
 
 from model.bundle import Bundle
 from model.data import MnistData
+from model.demo import free_port
 from serving.engine import Engine
 from tests.load import Load, Target
-from tests.processes import Process, Server
+from tests.processes import ROOT, Process, Server
 
 BLANK = {"instances": [[0.0] * 784]}
 PREDICT = "/v1/models/digits:predict"
@@ -98,6 +101,34 @@ def test_a_worker_that_dies_is_replaced(bundle: Bundle) -> None:
         assert "chiffre_worker_restarts_total 1.0" in text
         assert 'chiffre_requests_total{protocol="v1",route="predict",status="200"} 21.0' in text, "what it counted is kept"
         assert "chiffre_requests_in_flight 1.0" in text
+
+
+def answers(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.post(f"http://127.0.0.1:{port}{PREDICT}", json=BLANK, timeout=10).is_success
+    return False
+
+
+def test_a_server_outlives_the_shell_that_started_it(bundle: Bundle, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    words = f"{sys.executable} -m serving --model_dir {bundle.directory} --http_port {port} --enable_grpc false"
+    command = f"{words} > {log} 2>&1 & echo $!"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    process = int(done.stdout)
+    try:
+        deadline = time.monotonic() + 30
+        while not answers(port):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        # Its event loop looks every second.
+        time.sleep(2.5)
+        assert answers(port), log.read_text()
+    finally:
+        os.kill(process, signal.SIGINT)
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{process}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_workers_do_not_outlive_their_supervisor(bundle: Bundle) -> None:

@@ -42,6 +42,13 @@ def fresh(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.parametrize("accept", ["text/plain;version=abc", "application/openmetrics-text;version=", "*", ""])
+def test_whatever_is_accepted_metrics_are_answered(server: Server, accept: str) -> None:
+    answer = httpx.get(f"{server.url}/metrics", headers={"accept": accept}, timeout=10)
+    assert answer.status_code == 200
+    assert "chiffre_requests_total" in answer.text
+
+
 def test_what_a_roll_out_asks_is_no_traffic(fresh: Server, mnist: MnistData) -> None:
     images = mnist.split("test").images[:2].numpy()
     for _ in range(3):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import orjson
 import pytest
@@ -33,3 +35,15 @@ def test_a_response_names_label_probabilities_and_version() -> None:
     assert encode(answer, "3") == expected
     shown = encode(answer, "3", np.full((1, 28, 28), 0.5, np.float32))
     assert shown["predictions"][0]["image"] == [[0.5] * 28] * 28
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'""'])
+def test_what_would_take_a_pods_memory_is_refused_before_it_is_read(value: bytes) -> None:
+    body = b'{"instances":[' + b",".join([value] * 2_000_000) + b"]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(FieldError, match="body: expected 1024 images of 784 numbers at most, got 2000000 values"):
+            decode(body)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
