@@ -98,8 +98,7 @@ def _set_aside(directory: Path) -> None:
     evidence = directory / EVIDENCE
     if not evidence.exists():
         return
-    version = json.loads(evidence.read_text(encoding="utf-8"))["challenger"]["version"]
-    folder = directory / f"version-{version}-{datetime.fromtimestamp(evidence.stat().st_mtime, UTC):%Y%m%dT%H%M%SZ}"
+    folder = directory / f"until-{datetime.fromtimestamp(evidence.stat().st_mtime, UTC):%Y%m%dT%H%M%SZ}"
     folder.mkdir(exist_ok=True)
     record = directory / RECORD
     for path in (evidence, directory / SUMMARY, record, signature(record)):

@@ -191,7 +191,7 @@ def test_what_an_earlier_roll_out_left_is_kept_in_a_folder_of_its_own(tmp_path: 
     assert forced.run() is Outcome.PROMOTE
     assert (evidence.read_text(), record.read_text()) == (text, "{}")
     assert process(world, tmp_path, replace(WISH, version="9"), fault="accuracy").run() is Outcome.ROLLBACK
-    (folder,) = tmp_path.glob("version-7-*")
+    (folder,) = tmp_path.glob("until-*")
     assert (folder / "evidence.json").read_text() == text
     assert (folder / "record.json").exists()
     assert not record.exists()
