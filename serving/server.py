@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +45,7 @@ def run(startup: Startup) -> int:
     logs.configure()
     _give_memory_back()
     try:
+        _check_certificate(arguments.ssl_certfile, arguments.ssl_keyfile)
         service = _load(arguments, startup)
         listening = _listen(arguments)
         shadow = _listen_shadow(arguments) if service.sample else None
@@ -112,6 +114,17 @@ def _listen(arguments: argparse.Namespace) -> list[socket.socket]:
     for one in listening:
         one.listen(_BACKLOG)
     return listening
+
+
+def _check_certificate(certificate: str | None, key: str | None) -> None:
+    """Raise `ConfigurationError` where HTTPS is wanted and cannot be had."""
+    if not certificate and not key:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate or "", key)
+    except (OSError, ValueError) as error:
+        message = f"--ssl_certfile: expected a certificate with its key, got {certificate} and {key}: {error}"
+        raise ConfigurationError(message) from error
 
 
 def _listen_shadow(arguments: argparse.Namespace) -> socket.socket:

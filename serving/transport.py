@@ -44,14 +44,15 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        if not self._is_in_body:
-            self._head_bytes += len(data)
+        # What is part of a body is taken off again; trailers, and what a chunk says of itself, stay.
+        self._head_bytes += len(data)
         super().data_received(data)
         if self._held:
             # The rest of its body may take any time: a task waits for that.
             self._release()
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
+            if not self._is_in_body:
+                self.transport.write(_TOO_LARGE)
             self.transport.close()
 
     def on_headers_complete(self) -> None:
@@ -60,6 +61,11 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = True
         super().on_headers_complete()
         self._is_in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of a request is there."""

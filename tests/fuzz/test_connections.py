@@ -172,6 +172,20 @@ def test_an_endless_head_is_cut_off(target: Target, start: bytes, rest: bytes) -
     assert end in ("closed", "400", "414", "431")
 
 
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"a" * 100], ids=["lines", "one line"])
+@pytest.mark.parametrize("end", [b"0\r\n", b"1;"], ids=["trailers", "a chunk's extension"])
+def test_what_comes_beside_a_body_is_cut_off_too(target: Target, end: bytes, line: bytes) -> None:
+    part = line * (65_536 // len(line))
+    connection = socket.create_connection(("127.0.0.1", target.http_port), timeout=_READ_SECONDS)
+    with connection, suppress(ConnectionError):
+        connection.sendall(f"GET {HEALTH_PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode() + end)
+        for _ in range(_ENDLESS_BYTES // len(part)):
+            connection.sendall(part)
+        # Were it open, this would wait.
+        while connection.recv(65_536):
+            pass
+
+
 def test_after_all_of_them_nothing_is_in_flight_and_nothing_was_restarted(target: Target) -> None:
     deadline = time.monotonic() + 5
     while target.value("chiffre_requests_in_flight") != 1 and time.monotonic() < deadline:

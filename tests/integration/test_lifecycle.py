@@ -161,6 +161,16 @@ def test_a_number_that_is_no_port_ends_the_process_with_the_reason(bundle: Bundl
         assert "--http_port: expected a free port, got 99999" in process.output
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("flag", ["ssl_certfile", "ssl_keyfile"])
+def test_a_certificate_that_is_none_ends_the_process_with_the_reason(bundle: Bundle, flag: str, workers: str) -> None:
+    files = (f"--{flag}", "pyproject.toml")
+    with Process("serving", "--model_dir", str(bundle.directory), "--workers", workers, *files) as process:
+        assert process.wait(60) == 2
+        assert "error: --ssl_certfile: expected a certificate with its key, got " in process.output
+        assert "Traceback" not in process.output
+
+
 @pytest.mark.parametrize("flag", ["http_port", "grpc_port"])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_port_that_is_taken_ends_the_process_with_the_reason(bundle: Bundle, flag: str, workers: str) -> None:
