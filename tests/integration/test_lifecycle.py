@@ -112,14 +112,16 @@ def answers(port: int) -> bool:
 def test_a_server_outlives_the_shell_that_started_it(bundle: Bundle, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     words = f"{sys.executable} -m serving --model_dir {bundle.directory} --http_port {port} --enable_grpc false"
-    command = f"{words} > {log} 2>&1 & echo $!"
-    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
-    process = int(done.stdout)
+    command = f"{words} > {log} 2>&1 & echo $!; read _"
+    shell = subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert shell.stdout
+    process = int(shell.stdout.readline())
     try:
         deadline = time.monotonic() + 30
         while not answers(port):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
+        shell.communicate("\n", timeout=10)
         # Its event loop looks every second.
         time.sleep(2.5)
         assert answers(port), log.read_text()
