@@ -72,8 +72,11 @@ class V2:
         self._service = service
 
     def is_light(self, exchange: Exchange, body: bytes) -> bool:
-        """Whether a request is read in no time."""
-        return len(body) <= _LIGHT_BYTES or _LENGTH in exchange.headers
+        """Whether a request is read in no time: a binary tensor is, however long, but not any JSON before it."""
+        if len(body) <= _LIGHT_BYTES:
+            return True
+        length = exchange.header(_LENGTH)
+        return length.isdecimal() and len(length) < 12 and int(length) <= _LIGHT_BYTES
 
     def read(self, exchange: Exchange, body: bytes) -> Question:
         """What is asked. Raises `FieldError`."""
