@@ -192,8 +192,14 @@ class MnistData(pl.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise `ConfigError` where a resumed run would be shown other batches than the one that was stopped."""
+        """Raise `ConfigError` where a resumed run would be shown other batches than the one that was stopped.
+
+        What validates a checkpoint is shown the validation images of its run: others may have been trained on.
+        """
         if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                self.split_seed, self.augment_validation = state_dict["split_seed"], state_dict["augment_validation"]
+                self.augmentation, self._splits = Augmentation(**state_dict["augmentation"]), {}
             return
         for name, value in self.state_dict().items():
             if value != (trained := state_dict.get(name)):

@@ -2,11 +2,13 @@ import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from model.augmentation import Augmentation
 from model.data import Batches, MnistData, Split
@@ -43,6 +45,16 @@ def test_split_depends_on_the_split_seed_alone(mnist: MnistData) -> None:
 def test_a_split_is_what_pytorch_makes_of_its_seed(seed: int) -> None:
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(seed))
     assert np.array_equal(np.concatenate(list(parts(seed).values())), order)
+
+
+def test_what_validates_a_checkpoint_sees_the_validation_images_of_its_run(mnist: MnistData) -> None:
+    trained = MnistData(str(MNIST), split_seed=7, augmentation=Augmentation(rotation_degrees=30.0), augment_validation=True)
+    data = MnistData(str(MNIST))
+    data.setup("validate")
+    for fn, source in ((TrainerFn.TESTING, mnist), (TrainerFn.VALIDATING, trained)):
+        data.trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))  # type: ignore[assignment] # what is asked of it
+        data.load_state_dict(trained.state_dict())
+        assert torch.equal(data.split("validation").images, source.split("validation").images)
 
 
 def test_validation_images_are_distorted_where_that_is_asked_for_and_always_the_same_way(mnist: MnistData) -> None:
