@@ -68,9 +68,9 @@ class Batches:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augmentation = augmentation
         self.rank, self.world_size = rank, world_size
-        if seed is not None and 0 < len(split) % batch_size < world_size:
-            left = len(split) % batch_size
-            message = f"data.batch_size: the last batch of an epoch, of {left}, is too small for {world_size} devices"
+        smallest = min(batch_size, len(split) % batch_size or batch_size)
+        if seed is not None and smallest < world_size:
+            message = f"data.batch_size: the smallest batch of an epoch, of {smallest}, is too small for {world_size} devices"
             raise ConfigError(message)
         self.epoch = self.position = 0
         self._resumed: dict[str, int] | None = None

@@ -226,6 +226,9 @@ def test_resume_with_other_data_is_refused(options: dict[str, Any], field: str) 
 def test_a_last_batch_that_not_every_process_gets_a_share_of_is_refused() -> None:
     with pytest.raises(ConfigError, match="of 1, is too small for 2 devices"):
         Batches(small_split(), batch_size=3, seed=1, world_size=2)
+    # Some would have none of any batch, and a loss that is no number.
+    with pytest.raises(ConfigError, match="of 2, is too small for 4 devices"):
+        Batches(small_split(), batch_size=2, seed=1, world_size=4)
 
 
 def test_processes_share_a_batch_evenly() -> None:
