@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import httpx
 import numpy as np
 
 from model.bundle import Bundle, Floats
 from model.data import MnistData
+from model.idx import DataError
+from model.manifest import BundleError
 
 _READY_SECONDS, _REQUEST_SECONDS, _STOP_SECONDS = 60.0, 30.0, 30.0
 _SHOWN = 3
@@ -28,7 +31,7 @@ _SHADES = " .:-=+*#%@"
 
 
 def main() -> int:
-    """Run the demo; exit code 1 where the server does not come up or answers otherwise than the bundle says."""
+    """Run the demo; exit code 1 where the server does not come up or answers otherwise than the bundle says, 2 without one."""
     parser = argparse.ArgumentParser(prog="python -m model.demo", description="Serve a bundle and send it real test images.")
     parser.add_argument("--bundle", type=Path, default=Path("build/bundle"), help="The bundle's directory.")
     parser.add_argument("--http_port", type=int, default=0, help="The server's port; a free one by default.")
@@ -37,6 +40,14 @@ def main() -> int:
     # The server is stopped on the way out, whichever signal asks for it, and also where a shell's background job ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    try:
+        return _run(arguments)
+    except (BundleError, DataError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError) else 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
     port = arguments.http_port or free_port()
     expected = Bundle.load(arguments.bundle).metrics["test_accuracy"]
     images, labels = MnistData().split("test").arrays()
@@ -56,14 +67,19 @@ def serve(bundle: Path, port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "serving", *(word for flag in flags.items() for word in flag)]
     print(f"serving: {' '.join(['python', *command[1:]])}", flush=True)
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _await_ready(process, f"http://127.0.0.1:{port}/v2/models/{_NAME}/ready", started + _READY_SECONDS)
-        print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
-        yield f"http://127.0.0.1:{port}/v1/models/{_NAME}:predict"
-    finally:
-        stop(process)
-        print("server stopped", flush=True)
+    with TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            if not _is_ready(process, f"http://127.0.0.1:{port}/v2/models/{_NAME}/ready", started + _READY_SECONDS):
+                said.seek(0)
+                last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+                message = f"the server did not become ready (exit code {process.poll()}): {last or 'it said nothing'}"
+                raise RuntimeError(message)
+            print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
+            yield f"http://127.0.0.1:{port}/v1/models/{_NAME}:predict"
+        finally:
+            stop(process)
+            print("server stopped", flush=True)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -83,15 +99,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _await_ready(process: subprocess.Popen[bytes], url: str, deadline: float) -> None:
+def _is_ready(process: subprocess.Popen[bytes], url: str, deadline: float) -> bool:
+    """Whether it comes up before ``deadline``."""
     while time.monotonic() < deadline and process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(url, timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    message = f"the server did not become ready (exit code {process.poll()})"
-    raise RuntimeError(message)
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def _show(url: str, images: Floats, labels: np.ndarray) -> None:
