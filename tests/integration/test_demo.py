@@ -1,11 +1,23 @@
 """What the demo says where it cannot show anything."""
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from model.bundle import Bundle
 from model.demo import main
 
 
+@pytest.fixture
+def _signals_are_given_back() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals_are_given_back")
 def test_without_a_bundle_or_a_server_it_says_why(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
