@@ -36,18 +36,14 @@ def _unnamed(name: str) -> RolloutError:
 
 @dataclass(frozen=True, kw_only=True)
 class Edges:
-    """All of them; ``versions`` is None where no registry was named."""
+    """All of them; ``versions`` is None where no registry was named, and ``names`` stands in its place."""
 
     release: Release
     cluster: Cluster
     versions: Versions | None
+    names: Versions | Nobody
     locator: Locator
     interruption: Interruption
-
-    @property
-    def names(self) -> Versions | Nobody:
-        """The registry, or what stands in its place."""
-        return self.versions or Nobody()
 
 
 @contextmanager
@@ -66,5 +62,6 @@ def edges(options: argparse.Namespace) -> Iterator[Edges]:
             environment = {**os.environ, "MLFLOW_TRACKING_URI": options.tracking_uri}
             versions = stack.enter_context(closing(Versions(environment)))
         ready_seconds = getattr(options, "ready_seconds", _READY_SECONDS)
-        locator = Locator(release, cluster, versions or Nobody(), ready_seconds=ready_seconds, say=say)
-        yield Edges(release=release, cluster=cluster, versions=versions, locator=locator, interruption=interruption)
+        names = versions or Nobody()
+        locator = Locator(release, cluster, names, ready_seconds=ready_seconds, say=say)
+        yield Edges(release=release, cluster=cluster, versions=versions, names=names, locator=locator, interruption=interruption)

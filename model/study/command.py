@@ -71,10 +71,7 @@ def compare(
     asked = {"seeds": seeds, "epochs": epochs, "hidden_size": hidden_size}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     settings = replace(quick_settings() if quick else Settings(), **given)
-    data, jobs = MnistData(data_dir), jobs or len(os.sched_getaffinity(0))
-    # What is wrong with them is said here: a process of the pool could only end.
-    data.split("train")
-    digest = data.digest
+    digest, jobs = _digest(data_dir), jobs or len(os.sched_getaffinity(0))
     store = Store(output, settings, digest)
     print(f"study in {output}: {asdict(settings)}", flush=True)
     records = train_all(store, settings, data_dir, jobs)
@@ -91,6 +88,13 @@ def compare(
     publish(found, page)
     print(f"page in {page}", flush=True)
     log(output, tracking_uri or default_tracking_uri(), records, parameters=asdict(settings), page=page)
+
+
+def _digest(data_dir: str) -> str:
+    """Of the data, which are read for it: a process of the pool that finds them damaged could only end. Raises `DataError`."""
+    data = MnistData(data_dir)
+    data.split("train")
+    return data.digest
 
 
 def measure(store: Store, settings: Settings, data_dir: str, *, quick: bool) -> None:
